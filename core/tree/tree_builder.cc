@@ -4,18 +4,9 @@
 #include <utility>
 
 #include "core/base/limits.h"
-#include "core/chunking/chunker.h"
+#include "core/chunking/name_cuts.h"
 
 namespace holdfast {
-namespace {
-
-constexpr uint64_t kLeafCutMask = 511, kIndexCutMask = 127;
-constexpr size_t kPageEntriesMax = 4096;
-constexpr uint32_t kPageChildrenMax = 8192;
-constexpr uint64_t kPageWeightMax = 512u << 10;
-
-}  // namespace
-
 TreeBuilder::TreeBuilder(PageSink& sink, const Key256& name_cut_key) : sink_(sink), name_cut_key_(name_cut_key) {}
 TreeBuilder::~TreeBuilder() = default;
 
@@ -34,7 +25,7 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
     return absl::InvalidArgumentError("tree builder: a name or path beyond the format's limits");
   }
   uint32_t children = EntryChildCount(entry);
-  if (!leaf_.entries.empty() && leaf_children_ + children > kPageChildrenMax) RETURN_IF_ERROR(EmitLeaf());
+  if (!leaf_.entries.empty() && leaf_children_ + children > kPageChildrenCut) RETURN_IF_ERROR(EmitLeaf());
   if (leaf_.entries.empty()) {
     leaf_start_key_ = key_;
     leaf_.directories = {directory};
@@ -49,7 +40,7 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   last_key_.swap(key_);
   ++entry_count_;
   const std::string& name = leaf_.entries.back().name;
-  bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageWeightMax ||
+  bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageEncodedBytesCut ||
              (NameCutHash(name_cut_key_, 1, last_parent_name_, name) & kLeafCutMask) == 0;
   return cut ? EmitLeaf() : absl::OkStatus();
 }
