@@ -42,6 +42,17 @@ class KvBatch {
   std::vector<Operation> operations_;
 };
 
+// INVALID_ARGUMENT when a key or value is above the limits. For implementations.
+inline absl::Status CheckKvLimits(const KvBatch& batch) {
+  for (const KvBatch::Operation& op : batch.operations()) {
+    if (op.key.size() > kKvKeyBytesMax) return absl::InvalidArgumentError("index key is too long");
+    if (op.value.has_value() && op.value->size() > kKvValueBytesMax) {
+      return absl::InvalidArgumentError("index value is too long");
+    }
+  }
+  return absl::OkStatus();
+}
+
 class KvStore {
  public:
   // Returns false to end the scan. Must not write to the store.

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -83,18 +84,23 @@ class RepositoryLog {
   struct Pending {
     LogRecord record;
     std::string blob;
+    bool maybe_written = false;  // some put of it had an unknown outcome
   };
   RepositoryLog(Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options, Observer observer);
   absl::Status Replay(LogReport* report);
+  // NOT_FOUND when there is none (and nothing is reported).
   absl::Status ReplaySlot(uint64_t slot, LogReport* report);
   absl::Status TakeOver(LogReport* report);
   absl::StatusOr<Pending> Prepare(LogPayload payload);
-  // One pending slot: OK = it is in the log. ALREADY_EXISTS = another blob is there, returned in `other`.
-  absl::Status Settle(const Pending& pending, bool* maybe_written, std::string* other);
+  // Puts `pending` until its outcome is known. OK = it is in the log. ALREADY_EXISTS = something else is there, given in
+  // `other`. UNAVAILABLE = still unknown. Any other code = not written.
+  absl::Status Settle(Pending& pending, std::string* other);
+  // Settles pending_ and draws the consequences.
   absl::Status FinishPending();
   absl::StatusOr<uint64_t> AppendExclusively(LogPayload payload);
   void Adopt(const LogRecord& record, const Digest& digest);
-  void Latch(absl::Status status);
+  absl::Status Latch(absl::Status status);
+  void Sleep(absl::Duration duration);
   void EnterExclusive();
   void LeaveExclusive();
 
@@ -116,7 +122,7 @@ class RepositoryLog {
   absl::Time last_time_ ABSL_GUARDED_BY(mu_) = absl::UnixEpoch();
   absl::Status latched_ ABSL_GUARDED_BY(mu_);
   bool busy_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<Event*> waiters_ ABSL_GUARDED_BY(mu_);
+  std::deque<std::shared_ptr<Event>> waiters_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace holdfast
