@@ -51,6 +51,8 @@ class SourceFile {
   virtual ~SourceFile() = default;
   // Fills `buffer` from `offset`; less than `size` only at the end of the file.
   virtual absl::StatusOr<size_t> ReadAt(uint64_t offset, char* buffer, size_t size) = 0;
+  // What fstat said when it was opened: costs nothing. Stat() asks again.
+  virtual const SourceStat& OpenedStat() const = 0;
   virtual absl::StatusOr<SourceStat> Stat() = 0;
   // The first range with data at or after `offset`; nullopt = only holes are left. Without hole support the answer is
   // the whole rest of the file.
