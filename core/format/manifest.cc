@@ -1,0 +1,153 @@
+#include "core/format/manifest.h"
+
+#include <cstring>
+
+#include "core/base/limits.h"
+#include "core/crypto/aead.h"
+#include "core/crypto/blake3.h"
+#include "core/crypto/kdf.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint32_t kMacKeyedBlake3 = 1;
+constexpr uint32_t kStanzaReaderKey = 1;
+constexpr int kStanzasMax = 64;
+constexpr size_t kSaltBytes = 32;
+constexpr size_t kSourceBytesMax = 4096;
+
+std::string LittleEndian32(uint32_t v) { return std::string(reinterpret_cast<const char*>(&v), 4); }
+
+Digest ManifestMac(const Key256& key, std::string_view core) {
+  Blake3 mac(key);
+  mac.Update("holdfast/1/manifest");
+  mac.Update(core);
+  return mac.Finish();
+}
+
+Key256 StanzaKey(const Key256& reader_key, std::string_view salt, uint32_t key_id) {
+  return Hkdf256(reader_key.ExposeView(), salt, "holdfast/1/stanza" + LittleEndian32(key_id));
+}
+
+Key256 SealedPartKey(const Key256& root_key, std::string_view salt, const RepositoryId& repository) {
+  return Hkdf256(root_key.ExposeView(), salt, "holdfast/1/manifest-sealed" + std::string(repository.view()));
+}
+
+std::string RandomSalt(Random& random) {
+  std::string salt(kSaltBytes, '\0');
+  random.Fill({reinterpret_cast<uint8_t*>(salt.data()), salt.size()});
+  return salt;
+}
+
+absl::Status Damaged(std::string_view what) {
+  return absl::DataLossError(absl::StrCat("manifest: ", AbslView(what)));
+}
+
+}  // namespace
+
+ManifestId ManifestIdOf(std::string_view bytes) {
+  Digest digest = Blake3Digest(bytes);
+  ManifestId id;
+  id.bytes = digest.bytes;
+  return id;
+}
+
+absl::StatusOr<format::ManifestCore> ParseManifestCore(std::string_view bytes) {
+  format::ManifestCore core;
+  if (bytes.size() > kManifestBytesMax || !core.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return Damaged("its core does not parse");
+  }
+  if (core.repository_id().size() != RepositoryId::kSizeInBytes || core.root_id().size() != 32 ||
+      (!core.previous_manifest().empty() && core.previous_manifest().size() != 32) || core.source().empty() ||
+      core.source().size() > kSourceBytesMax || core.sequence() == 0 || core.agent() == 0 ||
+      core.root_level() > kTreeLevelsMax) {
+    return Damaged("a field of its core is out of range");
+  }
+  return core;
+}
+
+absl::StatusOr<ParsedManifest> ParseManifest(std::string_view bytes) {
+  ParsedManifest out;
+  if (bytes.size() > kManifestBytesMax ||
+      !out.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return Damaged("does not parse");
+  }
+  out.id = ManifestIdOf(bytes);
+  ASSIGN_OR_RETURN(out.core, ParseManifestCore(out.manifest.core()));
+  if (out.manifest.stanzas_size() < 1 || out.manifest.stanzas_size() > kStanzasMax) return Damaged("its stanzas");
+  if (out.manifest.mac().mac().size() != 32) return Damaged("its MAC has another size");
+  return out;
+}
+
+absl::StatusOr<std::string> SealManifest(const format::ManifestCore& core, const format::ManifestSealed& sealed,
+                                         const Key256& root_key, const ManifestKeys& keys, Random& random) {
+  format::Manifest manifest;
+  manifest.set_core(core.SerializeAsString());
+  manifest.mutable_mac()->set_algorithm(kMacKeyedBlake3);
+  manifest.mutable_mac()->set_agent(keys.agent);
+  manifest.mutable_mac()->set_mac(std::string(ManifestMac(keys.agent_mac_key, manifest.core()).view()));
+  const AeadNonce zero_nonce{};
+
+  format::Stanza* stanza = manifest.add_stanzas();
+  stanza->set_algorithm(kStanzaReaderKey);
+  stanza->set_key_id(keys.agent);
+  stanza->set_salt(RandomSalt(random));
+  Digest core_digest = Blake3Digest(manifest.core());
+  stanza->set_wrapped_key(Aead(keys.aead, StanzaKey(keys.agent_reader_key, stanza->salt(), keys.agent))
+                              .Seal(zero_nonce, core_digest.view(), root_key.ExposeView()));
+
+  std::string salt = RandomSalt(random);
+  std::string plain = sealed.SerializeAsString();
+  manifest.set_sealed(salt + Aead(keys.aead, SealedPartKey(root_key, salt, keys.repository))
+                                 .Seal(zero_nonce, manifest.core(), plain));
+  std::string bytes = manifest.SerializeAsString();
+  if (bytes.size() > kManifestBytesMax) return absl::ResourceExhaustedError("the manifest is too large");
+  return bytes;
+}
+
+absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const RepositoryId& repository, AeadAlgorithm aead,
+                                            const std::function<std::optional<Key256>(uint32_t agent)>& reader_key,
+                                            const std::optional<Key256>& mac_key) {
+  ASSIGN_OR_RETURN(ParsedManifest parsed, ParseManifest(bytes));
+  if (parsed.core.repository_id() != repository.view()) return Damaged("it belongs to another repository");
+  const AeadNonce zero_nonce{};
+  Digest core_digest = Blake3Digest(parsed.manifest.core());
+  std::optional<Key256> root_key;
+  bool had_key = false;
+  for (const format::Stanza& stanza : parsed.manifest.stanzas()) {
+    if (stanza.algorithm() != kStanzaReaderKey) continue;
+    std::optional<Key256> reader = reader_key(stanza.key_id());
+    if (!reader) continue;
+    had_key = true;
+    auto opened = Aead(aead, StanzaKey(*reader, stanza.salt(), stanza.key_id()))
+                      .Open(zero_nonce, core_digest.view(), stanza.wrapped_key());
+    if (!opened.ok() || opened->size() != 32) continue;
+    root_key = Key256(reinterpret_cast<const uint8_t*>(opened->data()));
+    WipeMemory(opened->data(), opened->size());
+    break;
+  }
+  if (!root_key) {
+    if (had_key) return Damaged("its key does not open: damaged, or not written by who it says");
+    return absl::PermissionDeniedError("the unlocked keys do not open this snapshot: it belongs to another agent; "
+                                       "the repository's password does");
+  }
+  if (mac_key && !EqualInConstantTime(ManifestMac(*mac_key, parsed.manifest.core()).view(),
+                                      parsed.manifest.mac().mac())) {
+    return Damaged("its MAC is wrong");
+  }
+  std::string_view sealed = parsed.manifest.sealed();
+  if (sealed.size() < kSaltBytes) return Damaged("truncated");
+  absl::StatusOr<std::string> plain =
+      Aead(aead, SealedPartKey(*root_key, sealed.substr(0, kSaltBytes), repository))
+          .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
+  if (!plain.ok()) return Damaged("its sealed part does not authenticate");
+  OpenedManifest out;
+  out.id = parsed.id;
+  if (!out.sealed.ParseFromString(*plain)) return Damaged("its sealed part does not parse");
+  out.core = std::move(parsed.core);
+  std::memcpy(out.root.id.bytes.data(), out.core.root_id().data(), 32);
+  out.root.key = *root_key;
+  return out;
+}
+
+}  // namespace holdfast
