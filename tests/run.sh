@@ -118,7 +118,7 @@ if [[ ${#scripts[@]} != 0 ]]; then
 fi
 
 if [[ $full == 1 ]]; then
-  unit_tests "unit tests with asan and ubsan" --config=asan --config=ubsan \
+  unit_tests "unit tests with asan and ubsan" --config=asan_ubsan \
     --test_tag_filters=-long,-nosan --build_tests_only
 fi
 

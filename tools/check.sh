@@ -56,7 +56,7 @@ step_clang() { bazel build --config=clang --config=werror //...; }
 step_tests() { bazel test --test_tag_filters=-long //...; }
 
 step_sanitizers() {
-  bazel test --config=asan --config=ubsan --test_tag_filters=-long,-nosan --build_tests_only //...
+  bazel test --config=asan_ubsan --test_tag_filters=-long,-nosan --build_tests_only //...
 }
 
 step_tsan() {
@@ -79,7 +79,7 @@ step_tidy() {
   external=$(bazel info output_base)/external || return
   "clang-tidy-$LLVM" --quiet "${files[@]}" -- -std=c++20 -UNDEBUG -iquote . -iquote "$bin" \
     -DBORINGSSL_PREFIX=hf_bssl -isystem "$external/boringssl/src/include" \
-    -isystem "$bin/third_party/boringssl/generated" -isystem "$external/blake3"
+    -isystem "$bin/external/boringssl/prefixed" -isystem "$external/blake3"
 }
 
 failed=()
