@@ -57,7 +57,7 @@ class Threads {
 
 enum class OpenMode {
   kRead,            // must exist
-  kReadNoFollow,    // the same, but FAILED_PRECONDITION when the last component is a symbolic link
+  kReadNoFollow,    // the same, but FAILED_PRECONDITION unless the name itself is a regular file's, not a link's
   kCreateNew,       // must not exist (ALREADY_EXISTS); read and append; mode 0600
   kAppendExisting,  // must exist; read and append
 };

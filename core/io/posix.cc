@@ -199,6 +199,11 @@ class PosixFiles : public Files {
       close(fd);
       return ErrnoStatus(EISDIR, "open", path);
     }
+    if (mode == OpenMode::kReadNoFollow && !S_ISREG(st.st_mode)) {
+      close(fd);
+      return absl::FailedPreconditionError(
+          absl::StrCat("open ", AbslView(path), ": not a regular file"));
+    }
     return std::make_unique<PosixFile>(fd, std::move(name), static_cast<uint64_t>(st.st_size));
   }
 
