@@ -2,13 +2,17 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 namespace holdfast::chunking_internal {
 
-// __builtin_cpu_supports answers no when the system does not save the wide registers.
+// __builtin_cpu_supports answers no when the system does not save the wide registers. Clang 16 does not know "vaes" there.
 bool CpuHasVaes256() {
-  return CpuHasAesNi() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vaes");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  const bool vaes = (ecx & (1u << 9)) != 0;
+  return vaes && CpuHasAesNi() && __builtin_cpu_supports("avx2");
 }
 bool CpuHasVaes512() {
   return CpuHasVaes256() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
