@@ -14,14 +14,17 @@
 #   tsan        tests tagged "threads" with ThreadSanitizer
 #   tidy        clang-tidy on files that differ from $BASE (default: the commit before)
 #
+# $TARGETS limits what Bazel builds, for example TARGETS=//core/...
 # Needs deploy/install-deps.sh --dev.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 readonly ALL_STEPS=(format layering clang tests sanitizers tsan tidy)
 readonly LLVM=16
+read -r -a targets <<<"${TARGETS:-//...}"
+readonly targets
 
-usage() { sed -n '2,18s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
 
 is_step() { [[ " ${ALL_STEPS[*]} " == *" $1 "* ]]; }
 
@@ -51,17 +54,21 @@ step_format() {
 
 step_layering() { tools/check_layering.sh; }
 
-step_clang() { bazel build --config=clang --config=werror //...; }
+step_clang() {
+  bazel build --config=clang --config=werror --features=layering_check \
+    --repo_env=CC="$PWD/tools/build/clang.sh" "${targets[@]}"
+}
 
-step_tests() { bazel test --test_tag_filters=-long //...; }
+step_tests() { bazel test --test_tag_filters=-long "${targets[@]}"; }
 
 step_sanitizers() {
-  bazel test --config=asan_ubsan --test_tag_filters=-long,-nosan --build_tests_only //...
+  bazel test --config=asan_ubsan --test_tag_filters=-long,-nosan --build_tests_only \
+    "${targets[@]}"
 }
 
 step_tsan() {
   local tests
-  tests=$(bazel query --noshow_progress 'attr(tags, "\bthreads\b", tests(//...))') || return
+  tests=$(bazel query --noshow_progress "attr(tags, '\bthreads\b', tests(${targets[*]}))") || return
   [[ -n $tests ]] || { echo "no test is tagged \"threads\""; return; }
   # The list is one label per line, without spaces.
   # shellcheck disable=SC2086
@@ -73,7 +80,7 @@ step_tidy() {
   mapfile -t files < <(git diff --name-only --diff-filter=d "$base" -- '*.cc')
   [[ ${#files[@]} == 0 ]] && return
   # Generated headers must exist before a file that includes them can be read.
-  bazel build //... || return
+  bazel build "${targets[@]}" || return
   local bin external
   bin=$(bazel info bazel-bin) || return
   external=$(bazel info output_base)/external || return

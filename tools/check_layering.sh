@@ -4,6 +4,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
+messages=$(mktemp)
+trap 'rm -f "$messages"' EXIT
+
 breaks=0
 broken() {
   echo "layering: $1"
@@ -62,9 +65,9 @@ code_in() { echo "attr(testonly, 0, $(all_in "$1"))"; }
 # no_path <from> <to> <rule>
 no_path() {
   local path
-  if ! path=$(bazel query --noshow_progress --ui_event_filters=-info --nohost_deps \
-    --noimplicit_deps "somepath($1, $2)" 2>&1); then
-    broken "the query for this rule failed: $3" "$path"
+  if ! path=$(bazel query --noshow_progress --nohost_deps --noimplicit_deps "somepath($1, $2)" \
+    2>"$messages"); then
+    broken "the query for this rule failed: $3" "$(cat "$messages")"
   elif [[ -n $path ]]; then
     broken "$3" "$path"
   fi

@@ -45,7 +45,8 @@ bool AeadWorks(const EVP_AEAD* aead) {
   const auto* plain = reinterpret_cast<const uint8_t*>(text.data());
 
   EVP_AEAD_CTX ctx;
-  if (!EVP_AEAD_CTX_init(&ctx, aead, key.data(), key.size(), EVP_AEAD_DEFAULT_TAG_LENGTH, nullptr)) {
+  if (!EVP_AEAD_CTX_init(&ctx, aead, key.data(), key.size(), EVP_AEAD_DEFAULT_TAG_LENGTH,
+                         nullptr)) {
     return false;
   }
   std::vector<uint8_t> sealed(text.size() + EVP_AEAD_max_overhead(aead));
