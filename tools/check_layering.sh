@@ -39,8 +39,8 @@ only_in 'zstd' 'core/compression/' 'zstd stays in core/compression'
 only_in 'blake3\.h|argon2\.h' 'core/crypto/|tests/toolchain/' 'hashes and key derivation stay in core/crypto'
 only_in 'openssl/' 'core/crypto/|server/http/|server/daemon/|tests/' 'cryptography stays in core/crypto'
 only_in 'httplib\.h' 'server/http/|server/rest/|tests/' 'HTTP stays in server/http and server/rest'
-only_in 'grpc/|grpc\+\+/|grpcpp/' 'server/grpc/|server/daemon/|client/rpc/|client/cli/|tests/' \
-  'gRPC stays in server/grpc, server/daemon, client/rpc and client/cli'
+only_in 'grpc/|grpc\+\+/|grpcpp/' 'server/grpc/|server/daemon/|client/rpc/|client/cli/|proto/holdfast/v1/|tests/' \
+  'gRPC stays in server/grpc, server/daemon, client/rpc, client/cli and the wire in proto'
 only_in 'CLI/' 'client/cli/|server/daemon/|tests/|tools/' 'CLI11 stays in the programs'
 
 # Ported to other languages from their specification: no threads, no system calls.
