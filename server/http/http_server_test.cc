@@ -1,0 +1,339 @@
+#include "server/http/http_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_testing.h"
+#include "httplib.h"
+
+namespace holdfast {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class HttpServerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    // Not below the test's own folder: paths of sockets are short.
+    char name[] = "/tmp/hf_http_XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    folder_ = name;
+    options_.unix_socket = folder_ + "/run/http.sock";
+    options_.version = "1.2.3";
+    options_.io_timeout = absl::Seconds(2);
+  }
+  void TearDown() override {
+    server_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  absl::Status Start() {
+    auto server = HttpServer::Start(options_, metrics_, [this] {
+      HttpHealth h;
+      h.healthy = healthy_;
+      h.status = healthy_ ? "ok" : "disk \"full\"\n";
+      h.details = {{"repositories", "3"}};
+      return h;
+    });
+    if (server.ok()) server_ = *std::move(server);
+    return server.status();
+  }
+  httplib::Client Client() {
+    httplib::Client client(options_.unix_socket);
+    client.set_address_family(AF_UNIX);
+    client.set_connection_timeout(2);
+    client.set_read_timeout(5);
+    return client;
+  }
+  int Connect() {
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, options_.unix_socket.c_str());
+    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    return fd;
+  }
+  static std::string Exchange(int fd, std::string_view request) {
+    (void)::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+    return ReadAll(fd);
+  }
+  static std::string ReadAll(int fd) {
+    std::string out;
+    char buffer[4096];
+    ssize_t n;
+    while ((n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0) out.append(buffer, n);
+    ::close(fd);
+    return out;
+  }
+
+  std::string folder_;
+  HttpServerOptions options_;
+  MetricsRegistry metrics_;
+  std::atomic<bool> healthy_{true};
+  std::unique_ptr<HttpServer> server_;
+};
+
+TEST_F(HttpServerTest, AnswersHealthVersionAndMetrics) {
+  metrics_.AddCounter("holdfast_commits_total", "Commits.").Add(7);
+  ASSERT_OK(Start());
+  auto client = Client();
+  auto res = client.Get("/healthz");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->status, 200);
+  EXPECT_EQ(res->body, "{\"status\":\"ok\",\"healthy\":true,\"repositories\":\"3\"}\n");
+  EXPECT_EQ(res->get_header_value("Content-Type"), "application/json");
+  healthy_ = false;
+  res = client.Get("/healthz");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->status, 503);
+  EXPECT_THAT(res->body, HasSubstr("\"disk \\\"full\\\"?\""));
+  res = client.Get("/version");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->body, "{\"name\":\"holdfastd\",\"version\":\"1.2.3\"}\n");
+  res = client.Get("/metrics");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->body,
+            "# HELP holdfast_commits_total Commits.\n# TYPE holdfast_commits_total counter\n"
+            "holdfast_commits_total 7\n");
+  EXPECT_THAT(res->get_header_value("Content-Type"), HasSubstr("version=0.0.4"));
+}
+
+TEST_F(HttpServerTest, OtherPathsAndMethodsAreNotFound) {
+  ASSERT_OK(Start());
+  auto client = Client();
+  for (const char* path : {"/", "/healthz/x", "/metrics/../etc/passwd", "/nothing"}) {
+    auto res = client.Get(path);
+    ASSERT_TRUE(res) << path;
+    EXPECT_EQ(res->status, 404) << path;
+  }
+  auto res = client.Post("/healthz", "x", "text/plain");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->status, 404);
+}
+
+TEST_F(HttpServerTest, SocketAndItsNewFolderAreForTheOwnerOnly) {
+  ASSERT_OK(Start());
+  struct stat info {};
+  ASSERT_EQ(::stat(options_.unix_socket.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  ASSERT_EQ(::stat((folder_ + "/run").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700u);
+  server_->Stop();
+  EXPECT_FALSE(std::filesystem::exists(options_.unix_socket));
+}
+
+TEST_F(HttpServerTest, ReplacesAStaleSocketButNotALiveOneOrAFile) {
+  ASSERT_OK(Start());
+  auto first = std::move(server_);
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_TRUE(Client().Get("/version")) << "the first one still answers";
+  first.reset();
+
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, options_.unix_socket.c_str());
+  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ::close(fd);
+  ASSERT_TRUE(std::filesystem::exists(options_.unix_socket));
+  ASSERT_OK(Start());
+  EXPECT_TRUE(Client().Get("/version"));
+  server_.reset();
+
+  std::ofstream(options_.unix_socket) << "precious";
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_TRUE(std::filesystem::exists(options_.unix_socket));
+}
+
+TEST_F(HttpServerTest, RefusesAFolderThatOthersMayWriteAndBadPaths) {
+  std::filesystem::create_directory(folder_ + "/run");
+  ::chmod((folder_ + "/run").c_str(), 0777);
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  options_.unix_socket = folder_ + "/" + std::string(120, 'x');
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kInvalidArgument));
+  options_.unix_socket = "";
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(HttpServerTest, ListensOnLoopbackTcpOnly) {
+  options_.unix_socket = "";
+  for (const char* address :
+       {"0.0.0.0:0", "10.0.0.1:80", "[::]:0", "[2001:db8::1]:80", "example.org:80", ":80",
+        "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:-1", "128.0.0.1:80", "[::1]"}) {
+    options_.loopback_address = address;
+    EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kInvalidArgument)) << address;
+  }
+  options_.loopback_address = "127.0.0.1:0";
+  ASSERT_OK(Start());
+  ASSERT_GT(server_->port(), 0);
+  httplib::Client client("127.0.0.1", server_->port());
+  auto res = client.Get("/version");
+  ASSERT_TRUE(res);
+  EXPECT_EQ(res->status, 200);
+  auto first = std::move(server_);
+  options_.loopback_address = absl::StrCat("127.0.0.1:", first->port());
+  EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kAlreadyExists));
+}
+
+TEST_F(HttpServerTest, OversizedRequestsAreRefusedAndTheServerGoesOn) {
+  ASSERT_OK(Start());
+  auto client = Client();
+  auto res = client.Post("/healthz", std::string(options_.body_bytes_max + 1, 'x'), "text/plain");
+  if (res) {
+    EXPECT_EQ(res->status, 413);
+  }
+
+  // A start line, a header line and many headers, each without an end.
+  for (std::string request :
+       {"GET /" + std::string(1 << 20, 'a'), "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'),
+        [] {
+          std::string s = "GET /healthz HTTP/1.1\r\n";
+          for (int i = 0; i < 20000; ++i) absl::StrAppend(&s, "h", i, ": v\r\n");
+          return s;
+        }()}) {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_THAT(Exchange(Connect(), request), Not(HasSubstr("200 OK")));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
+  }
+  // A chunked body says no length.
+  std::string chunked =
+      "POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 100; ++i) chunked += "1000\r\n" + std::string(0x1000, 'x') + "\r\n";
+  EXPECT_THAT(Exchange(Connect(), chunked), Not(HasSubstr("200 OK")));
+  EXPECT_TRUE(Client().Get("/version"));
+}
+
+TEST_F(HttpServerTest, NonsenseIsRefusedAndTheServerGoesOn) {
+  ASSERT_OK(Start());
+  for (std::string_view request :
+       {std::string_view("\0\0\0\0\r\n\r\n", 8), std::string_view("GET\r\n\r\n"),
+        std::string_view("GET /healthz HTTP/9.9\r\n\r\n"), std::string_view("\r\n\r\n\r\n"),
+        std::string_view("GET /healthz HTTP/1.1\r\nRange: bytes=0-9999999999999999999999\r\n\r\n"),
+        std::string_view("POST /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+        std::string_view("POST /x HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\nx")}) {
+    const int fd = Connect();
+    (void)::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+    ::shutdown(fd, SHUT_WR);
+    ReadAll(fd);
+  }
+  EXPECT_TRUE(Client().Get("/version"));
+}
+
+TEST_F(HttpServerTest, ClientsThatDripBytesAreCutOff) {
+  options_.workers = 1;
+  options_.io_timeout = absl::Milliseconds(400);
+  ASSERT_OK(Start());
+  const int fd = Connect();
+  std::thread drip([fd] {
+    for (int i = 0; i < 30; ++i) {
+      if (::send(fd, "G", 1, MSG_NOSIGNAL) != 1) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  });
+  auto res = Client().Get("/version");  // the only worker gets free in time
+  EXPECT_TRUE(res);
+  drip.join();
+  ::close(fd);
+}
+
+TEST_F(HttpServerTest, ConnectionsAboveTheQueueAreClosed) {
+  options_.workers = 1;
+  options_.queued_connections_max = 2;
+  options_.io_timeout = absl::Seconds(30);
+  ASSERT_OK(Start());
+  std::vector<int> hanging;
+  for (int i = 0; i < 6; ++i) {
+    hanging.push_back(Connect());
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  int closed = 0;
+  for (int fd : hanging) {
+    char c;
+    if (::recv(fd, &c, 1, MSG_DONTWAIT) == 0) ++closed;
+  }
+  EXPECT_EQ(closed, 3);
+  for (int fd : hanging) ::close(fd);
+}
+
+TEST_F(HttpServerTest, StopsWhileClientsHang) {
+  options_.io_timeout = absl::Seconds(60);
+  ASSERT_OK(Start());
+  std::vector<int> hanging;
+  for (int i = 0; i < 10; ++i) hanging.push_back(Connect());
+  for (int fd : hanging) (void)::send(fd, "GET /healthz HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const auto start = std::chrono::steady_clock::now();
+  server_->Stop();
+  server_->Stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
+  for (int fd : hanging) ::close(fd);
+}
+
+TEST_F(HttpServerTest, ServesManyClientsAtOnce) {
+  std::atomic<int> ok{0};
+  ASSERT_OK(Start());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 25; ++i) {
+        auto res = Client().Get("/metrics");
+        if (res && res->status == 200) ++ok;
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(ok, 200);
+}
+
+// --- Metrics ----------------------------------------------------------------------------------
+
+TEST(MetricsTest, WritesThePrometheusTextFormat) {
+  MetricsRegistry metrics;
+  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}}).Set(1.5);
+  metrics.AddGauge("b_bytes", "", {{"kind", "data"}}).Set(-3);
+  metrics.AddCounter("a_total", "A.").Add();
+  metrics.AddGaugeCallback("c", "C.", {}, [] { return 1e300; });
+  EXPECT_EQ(metrics.TextFormat(),
+            "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n"
+            "# HELP b_bytes Two\\nlines \\\\ here\n# TYPE b_bytes gauge\n"
+            "b_bytes{a=\"x\\\"y\\\\z\\n\",kind=\"tree\"} 1.5\nb_bytes{kind=\"data\"} -3\n"
+            "# HELP c C.\n# TYPE c gauge\nc 1.0000000000000001e+300\n");
+}
+
+TEST(MetricsTest, TheSameNameAndLabelsAreTheSameCounter) {
+  MetricsRegistry metrics;
+  Counter& a = metrics.AddCounter("a_total", "A.", {{"x", "1"}, {"y", "2"}});
+  Counter& b = metrics.AddCounter("a_total", "A.", {{"y", "2"}, {"x", "1"}});
+  EXPECT_EQ(&a, &b);
+  EXPECT_NE(&a, &metrics.AddCounter("a_total", "A.", {{"x", "2"}, {"y", "2"}}));
+}
+
+TEST(MetricsDeathTest, MisuseIsOurBug) {
+  MetricsRegistry metrics;
+  metrics.AddGauge("g", "G.");
+  EXPECT_DEATH(metrics.AddCounter("g_count", "G."), "_total");
+  EXPECT_DEATH(metrics.AddGauge("Bad Name", "G."), "not a metric name");
+  EXPECT_DEATH(metrics.AddGauge("h", "G.", {{"bad-label", "x"}}), "not a label name");
+  EXPECT_DEATH(
+      {
+        for (size_t i = 0; i <= kMetricSeriesMax; ++i) {
+          metrics.AddGauge("many", "G.", {{"id", absl::StrCat(i)}});
+        }
+      },
+      "too many");
+}
+
+}  // namespace
+}  // namespace holdfast
