@@ -12,7 +12,6 @@ namespace {
 constexpr uint64_t kRunBytesMax = 4u << 20;
 constexpr uint64_t kGapBytesMax = 32u << 10;  // cheaper to read over than to read again
 constexpr size_t kSealersMax = 1024;
-constexpr size_t kPackHeaderBytes = 64;
 
 size_t FrameHeaderBytes(const RecordLocation& l) {
   return kSealedFrameHeaderBytesMin + 32 * static_cast<size_t>(l.child_count);
