@@ -250,7 +250,7 @@ IgnoreList IgnoreList::Parse(std::string_view text) {
   while (!text.empty()) {
     size_t end = text.find('\n');
     std::string_view line = text.substr(0, end);
-    if (end != std::string_view::npos && line.ends_with('\r')) line.remove_suffix(1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
     list.AddLine(line);
     text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
   }

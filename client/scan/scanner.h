@@ -140,7 +140,7 @@ struct ScanOptions {
   // Helpers that list ahead; 0 = all work in Next(). More than 2 did not pay on 2 cores.
   uint32_t prefetch_threads = 2;
   // Results waiting for Next(). When full, helpers pause; Next() never waits for the budget.
-  uint64_t prefetch_bytes_max = 6u << 20;
+  uint64_t prefetch_bytes_max = 4u << 20;
   // Names of one directory sorted in memory; beyond this, runs go to an unlinked file in spill_directory.
   uint64_t names_bytes_max = 32u << 20;
   std::string spill_directory = "/var/tmp";
