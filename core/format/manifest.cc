@@ -52,8 +52,8 @@ ManifestId ManifestIdOf(std::string_view bytes) {
   return id;
 }
 
-absl::StatusOr<format::ManifestCore> ParseManifestCore(std::string_view bytes) {
-  format::ManifestCore core;
+absl::StatusOr<pb::ManifestCore> ParseManifestCore(std::string_view bytes) {
+  pb::ManifestCore core;
   if (bytes.size() > kManifestBytesMax || !core.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return Damaged("its core does not parse");
   }
@@ -75,20 +75,29 @@ absl::StatusOr<ParsedManifest> ParseManifest(std::string_view bytes) {
   out.id = ManifestIdOf(bytes);
   ASSIGN_OR_RETURN(out.core, ParseManifestCore(out.manifest.core()));
   if (out.manifest.stanzas_size() < 1 || out.manifest.stanzas_size() > kStanzasMax) return Damaged("its stanzas");
-  if (out.manifest.mac().mac().size() != 32) return Damaged("its MAC has another size");
+  if (out.manifest.mac().algorithm() != kMacKeyedBlake3 || out.manifest.mac().mac().size() != 32) {
+    return Damaged("its MAC is of a kind that this version does not know");
+  }
+  // One agent throughout: otherwise whoever picks keys by one of the numbers would trust the others.
+  if (out.manifest.mac().agent() != out.core.agent()) return Damaged("its MAC names another agent than its core");
+  for (const pb::Stanza& stanza : out.manifest.stanzas()) {
+    if (stanza.algorithm() == kStanzaReaderKey && stanza.key_id() != out.core.agent()) {
+      return Damaged("a stanza names another agent than its core");
+    }
+  }
   return out;
 }
 
-absl::StatusOr<std::string> SealManifest(const format::ManifestCore& core, const format::ManifestSealed& sealed,
+absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb::ManifestSealed& sealed,
                                          const Key256& root_key, const ManifestKeys& keys, Random& random) {
-  format::Manifest manifest;
+  pb::Manifest manifest;
   manifest.set_core(core.SerializeAsString());
   manifest.mutable_mac()->set_algorithm(kMacKeyedBlake3);
   manifest.mutable_mac()->set_agent(keys.agent);
   manifest.mutable_mac()->set_mac(std::string(ManifestMac(keys.agent_mac_key, manifest.core()).view()));
   const AeadNonce zero_nonce{};
 
-  format::Stanza* stanza = manifest.add_stanzas();
+  pb::Stanza* stanza = manifest.add_stanzas();
   stanza->set_algorithm(kStanzaReaderKey);
   stanza->set_key_id(keys.agent);
   stanza->set_salt(RandomSalt(random));
@@ -114,7 +123,7 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
   Digest core_digest = Blake3Digest(parsed.manifest.core());
   std::optional<Key256> root_key;
   bool had_key = false;
-  for (const format::Stanza& stanza : parsed.manifest.stanzas()) {
+  for (const pb::Stanza& stanza : parsed.manifest.stanzas()) {
     if (stanza.algorithm() != kStanzaReaderKey) continue;
     std::optional<Key256> reader = reader_key(stanza.key_id());
     if (!reader) continue;

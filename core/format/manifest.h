@@ -16,17 +16,17 @@
 
 namespace holdfast {
 
-namespace format = ::holdfast::format::v1;
+namespace pb = ::holdfast::format::v1;  // the persisted protobuf records
 
 struct ParsedManifest {
   ManifestId id;
-  format::Manifest manifest;
-  format::ManifestCore core;
+  pb::Manifest manifest;
+  pb::ManifestCore core;
 };
 
 // Limits and shapes checked, nothing decrypted. DATA_LOSS: not a manifest.
 absl::StatusOr<ParsedManifest> ParseManifest(std::string_view bytes);
-absl::StatusOr<format::ManifestCore> ParseManifestCore(std::string_view bytes);
+absl::StatusOr<pb::ManifestCore> ParseManifestCore(std::string_view bytes);
 ManifestId ManifestIdOf(std::string_view bytes);
 
 struct ManifestKeys {
@@ -38,13 +38,13 @@ struct ManifestKeys {
 };
 
 // The bytes to commit. `root_key` is the content key of core.root_id.
-absl::StatusOr<std::string> SealManifest(const format::ManifestCore& core, const format::ManifestSealed& sealed,
+absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb::ManifestSealed& sealed,
                                          const Key256& root_key, const ManifestKeys& keys, Random& random);
 
 struct OpenedManifest {
   ManifestId id;
-  format::ManifestCore core;
-  format::ManifestSealed sealed;
+  pb::ManifestCore core;
+  pb::ManifestSealed sealed;
   ChunkRef root;
 };
 

@@ -277,7 +277,8 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
 }
 
 bool IsValidComponent(std::string_view name) {
-  return !name.empty() && name.size() <= kNameBytesMax && name.find('\0') == std::string_view::npos;
+  return !name.empty() && name.size() <= kNameBytesMax && name != "." && name != ".." &&
+         name.find('\0') == std::string_view::npos && name.find('/') == std::string_view::npos;
 }
 
 absl::Status DecodeEntry(std::string_view bytes, const ChildReader& children,
@@ -296,7 +297,7 @@ absl::Status DecodeEntry(std::string_view bytes, const ChildReader& children,
   e->size = r.Varint();
   if (!r.ok() || flags > UINT32_MAX || mode > 07777 || uid > UINT32_MAX || gid > UINT32_MAX ||
       owner > strings.size() || group > strings.size() || device > UINT32_MAX || links > UINT32_MAX ||
-      name.find('\0') != std::string_view::npos) {
+      (!name.empty() && !IsValidComponent(name))) {
     return Damaged("entry");
   }
   e->name.assign(name);
@@ -527,7 +528,7 @@ absl::StatusOr<IndexPage> DecodeIndex(std::string_view plaintext, absl::Span<con
     if (!r.ok() || !children.Get(child, &e.child) || shared > previous.size()) return Damaged("index entry");
     e.start_key = previous.substr(0, shared);
     e.start_key.append(rest);
-    if (e.start_key.size() > (uint64_t{kNameBytesMax} + 1) * 4096) return Damaged("index key");
+    if (e.start_key.size() > kEntryKeyBytesMax) return Damaged("index key");
     if (i > 0 && e.start_key <= previous) return Damaged("index keys out of order");
     e.last_parent_name.assign(last_parent);
     e.last_name.assign(last_name);

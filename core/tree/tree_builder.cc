@@ -21,7 +21,7 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   if (entry_count_ > 0 && key_ <= last_key_) {
     return absl::InvalidArgumentError("tree builder: entries out of order");
   }
-  if (entry.name.size() > kNameBytesMax || directory.size() > kPathDepthMax) {
+  if (entry.name.size() > kNameBytesMax || key_.size() > kEntryKeyBytesMax) {
     return absl::InvalidArgumentError("tree builder: a name or path beyond the format's limits");
   }
   uint32_t children = EntryChildCount(entry);

@@ -176,6 +176,8 @@ class BoundedServer : public httplib::Server {
       : bytes_max_(kHeaderBytesMax + options.body_bytes_max),
         time_max_(absl::ToChronoNanoseconds(options.io_timeout)) {}
   std::atomic<bool>& stopping() { return stopping_; }
+  // The library's backlog of 5 would turn clients away that come together.
+  void WidenBacklog(int n) { (void)::listen(svr_sock_, n); }
 
  private:
   bool process_and_close_socket(socket_t fd) override {
@@ -398,6 +400,7 @@ absl::Status HttpServer::Impl::Listen() {
                        absl::StrCat("listen at ", options.loopback_address));
     }
   }
+  server.WidenBacklog(options.queued_connections_max);
   listener = std::thread([this] { server.listen_after_bind(); });
   // It listens since bind; this waits until stop() would be heeded.
   while (!server.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));

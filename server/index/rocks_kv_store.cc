@@ -13,7 +13,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "rocksdb/cache.h"
-#include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/filter_policy.h"
@@ -87,7 +86,6 @@ class RocksKvStore : public KvStore {
   }
   ~RocksKvStore() override {
     if (latch_->status().ok()) (void)Flush();
-    rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/true);
     (void)db_->Close();
   }
 
@@ -202,6 +200,7 @@ rocksdb::Options MakeOptions(const RocksKvStoreOptions& in, std::shared_ptr<rock
   options.max_write_buffer_number = 2;
   options.db_write_buffer_size = 2 * in.memtable_bytes;
   options.max_open_files = in.open_files_max;
+  options.max_file_opening_threads = 1;  // not 16 threads at each open
   options.max_background_jobs = std::max(2, in.background_threads_max);
   options.max_subcompactions = 1;
   options.level_compaction_dynamic_level_bytes = true;
@@ -222,6 +221,18 @@ rocksdb::Options MakeOptions(const RocksKvStoreOptions& in, std::shared_ptr<rock
   return options;
 }
 
+// RocksDB makes a write-ahead log at each open, though ours stays empty, and removes it late or never.
+void RemoveEmptyLogs(const std::string& path) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;
+       it.increment(error)) {
+    std::error_code ignored;
+    if (it->path().extension() == ".log" && it->file_size(ignored) == 0 && !ignored) {
+      std::filesystem::remove(it->path(), ignored);
+    }
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& path,
@@ -234,6 +245,7 @@ absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& pat
     if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
     return absl::UnavailableError(message);
   }
+  RemoveEmptyLogs(path);
   auto cache = rocksdb::NewLRUCache(options.block_cache_bytes, /*num_shard_bits=*/4,
                                     /*strict_capacity_limit=*/false, /*high_pri_pool_ratio=*/0.5);
   auto latch = std::make_shared<ErrorLatch>();

@@ -379,7 +379,8 @@ TEST_F(RepositoryLogTest, PutThatArrivesLateIsRecognised) {
 
 TEST_F(RepositoryLogTest, AfterAnUnknownOutcomeAnEqualAppendWritesNothingTwice) {
   Opened o = Open(faulty_);
-  faulty_.on_put = [] { return Outcome::kLate; };
+  int calls = 0;
+  faulty_.on_put = [&] { return ++calls < 3 ? Outcome::kLostRequest : Outcome::kLate; };
   EXPECT_THAT(o.log->Append(Commit(1)), StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_EQ(o.records->size(), 1u);
   faulty_.on_put = [] { return Outcome::kFine; };

@@ -101,15 +101,23 @@ TEST_F(SimWorldTest, NeverLosesARenamedFile) {
     ASSERT_OK(io.files.MakeDirectories("b"));
     ASSERT_OK(WriteFileAtomically(io, "a/old", "x"));
     ASSERT_OK(io.files.Rename("a/old", "b/new"));
-    if (seed % 3 == 1) ASSERT_OK(io.files.SyncDirectory("a"));
-    if (seed % 3 == 2) ASSERT_OK(io.files.SyncDirectory("b"));
+    if (seed % 3 == 1) {
+      ASSERT_OK(io.files.SyncDirectory("a"));
+    }
+    if (seed % 3 == 2) {
+      ASSERT_OK(io.files.SyncDirectory("b"));
+    }
     world.Crash(seed, CrashMode::kTorn);
     auto a = io.files.List("a"), b = io.files.List("b");
     ASSERT_OK(a);
     ASSERT_OK(b);
     if (seed % 3 == 0) seen.insert(absl::StrCat(a->size(), "+", b->size()));
-    if (seed % 3 == 1) EXPECT_EQ(a->size(), 0u);  // and so the new name is there
-    if (seed % 3 != 0) EXPECT_EQ(b->size(), 1u);
+    if (seed % 3 == 1) {
+      EXPECT_EQ(a->size(), 0u);  // and so the new name is there
+    }
+    if (seed % 3 != 0) {
+      EXPECT_EQ(b->size(), 1u);
+    }
     EXPECT_GE(a->size() + b->size(), 1u) << seed;
   }
   EXPECT_THAT(seen, ElementsAre("0+1", "1+0", "1+1"));

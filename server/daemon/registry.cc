@@ -1,0 +1,212 @@
+#include "server/daemon/registry.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "core/base/codec.h"
+#include "core/crypto/aead.h"
+#include "core/io/errno_status.h"
+#include "server/index/rocks_kv_store.h"
+#include "server/repository/key_blobs.h"
+#include "storage/file/file_blob_store.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::string_view kConfigMagic = "HFSRVR1";
+constexpr uint64_t kConfigBytesMax = 4096;
+
+struct RepositoryConfig {
+  RepositoryId id;
+  AeadAlgorithm aead = AeadAlgorithm::kAes256Gcm;
+  Key256 catalog_key;
+};
+
+// Magic, version byte; repository id, AEAD; nonce and the catalog key sealed under the server's key.
+std::string EncodeConfig(const RepositoryConfig& config, const Key256& server_key, Random& random) {
+  std::string out(kConfigMagic);
+  ByteWriter w(&out);
+  w.U8(1);
+  w.Bytes(config.id.view());
+  w.U8(static_cast<uint8_t>(config.aead));
+  AeadNonce nonce;
+  random.Fill(absl::MakeSpan(nonce));
+  std::string aad = out;
+  w.Bytes({reinterpret_cast<const char*>(nonce.data()), nonce.size()});
+  w.Bytes(Aead(AeadAlgorithm::kAes256Gcm, server_key).Seal(nonce, aad, config.catalog_key.ExposeView()));
+  return out;
+}
+
+absl::StatusOr<RepositoryConfig> DecodeConfig(std::string_view in, const Key256& server_key) {
+  ByteReader r(in);
+  RepositoryConfig config;
+  if (r.Bytes(kConfigMagic.size()) != kConfigMagic || r.U8() != 1) {
+    return absl::DataLossError("the repository's config is damaged or of another version");
+  }
+  std::string_view id = r.Bytes(16);
+  uint8_t aead = r.U8();
+  std::string_view aad = in.substr(0, r.position());
+  std::string_view nonce_bytes = r.Bytes(kAeadNonceSizeInBytes);
+  std::string_view sealed = r.Bytes(r.remaining());
+  if (!r.ok() || !IsKnownAead(aead)) return absl::DataLossError("the repository's config is damaged");
+  ASSIGN_OR_RETURN(config.id, RepositoryId::FromBytes(id));
+  config.aead = static_cast<AeadAlgorithm>(aead);
+  AeadNonce nonce;
+  std::copy(nonce_bytes.begin(), nonce_bytes.end(), nonce.begin());
+  absl::StatusOr<std::string> key = Aead(AeadAlgorithm::kAes256Gcm, server_key).Open(nonce, aad, sealed);
+  if (!key.ok() || key->size() != 32) {
+    return absl::DataLossError("the catalog key does not open: the config is damaged, or server.key is another server's");
+  }
+  config.catalog_key = Key256(reinterpret_cast<const uint8_t*>(key->data()));
+  WipeMemory(key->data(), key->size());
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FileRegistry>> FileRegistry::Open(Io io, FileRegistryOptions options) {
+  std::unique_ptr<FileRegistry> registry(new FileRegistry(io, std::move(options)));
+  const std::string& data = registry->options_.data_directory;
+  RETURN_IF_ERROR(io.files.MakeDirectories(data + "/repositories"));
+  const std::string lock_path = data + "/lock";
+  registry->lock_fd_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (registry->lock_fd_ < 0) return ErrnoStatus(errno, "opening", lock_path);
+  if (::flock(registry->lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError("another holdfastd is using " + data);
+  }
+  RETURN_IF_ERROR(registry->LoadServerKey());
+  ASSIGN_OR_RETURN(std::vector<std::string> names, io.files.List(data + "/repositories"));
+  for (const std::string& name : names) {
+    if (!CheckRepositoryName(name).ok()) continue;
+    std::shared_ptr<HostedRepository> hosted = registry->OpenHosted(name);
+    absl::MutexLock lock(&registry->mu_);
+    registry->repositories_[name] = std::move(hosted);
+  }
+  return registry;
+}
+
+FileRegistry::~FileRegistry() {
+  {
+    absl::MutexLock lock(&mu_);
+    repositories_.clear();
+  }
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+std::string FileRegistry::Folder(std::string_view name) const {
+  return absl::StrCat(options_.data_directory, "/repositories/", AbslView(name));
+}
+
+absl::Status FileRegistry::LoadServerKey() {
+  const std::string path = options_.data_directory + "/server.key";
+  absl::StatusOr<std::string> bytes = ReadWholeFile(io_.files, path, 4096);
+  if (absl::IsNotFound(bytes.status())) {
+    io_.random.Fill({server_key_.MutableBytes(), 32});
+    return WriteFileAtomically(const_cast<Io&>(io_), path, server_key_.ExposeView());
+  }
+  RETURN_IF_ERROR(bytes.status());
+  if (bytes->size() != 32) return absl::DataLossError(path + " is damaged");
+  server_key_ = Key256(reinterpret_cast<const uint8_t*>(bytes->data()));
+  WipeMemory(bytes->data(), bytes->size());
+  return absl::OkStatus();
+}
+
+std::shared_ptr<HostedRepository> FileRegistry::OpenHosted(const std::string& name) {
+  auto hosted = std::make_shared<HostedRepository>();
+  hosted->name = name;
+  hosted->storage = Folder(name) + "/storage";
+  hosted->error = OpenEngine(name, *hosted);
+  return hosted;
+}
+
+absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository& hosted) {
+  const std::string folder = Folder(name);
+  ASSIGN_OR_RETURN(std::string config_bytes, ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax));
+  ASSIGN_OR_RETURN(RepositoryConfig config, DecodeConfig(config_bytes, server_key_));
+  hosted.id = config.id;
+  RETURN_IF_ERROR(io_.files.MakeDirectories(folder + "/spool"));
+  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
+  hosted.store = std::move(store);
+  CatalogKey key;
+  key.repository = config.id;
+  key.aead = config.aead;
+  key.key = config.catalog_key;
+  const std::string index_path = folder + "/index";
+  KvStoreFactory kv;
+  kv.open = [index_path] { return OpenRocksKvStore(index_path); };
+  kv.destroy = [index_path] { return DestroyRocksKvStore(index_path); };
+  RepositoryOptions options;
+  options.spool_directory = folder + "/spool";
+  options.server_id = options_.server_id;
+  options.crash_point = options_.crash_point;
+  for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
+    absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
+    if (!s.ok()) hosted.warnings.push_back(std::string(s.message()));
+  }
+  ASSIGN_OR_RETURN(hosted.engine, Repository::Open(io_, *hosted.store, std::move(kv), key, options));
+  return absl::OkStatus();
+}
+
+absl::Status FileRegistry::Create(const NewRepository& request) {
+  RETURN_IF_ERROR(CheckRepositoryName(request.name));
+  absl::MutexLock create_lock(&create_mu_);
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = repositories_.find(request.name);
+    if (it != repositories_.end()) {
+      if (it->second->id == request.id && it->second->error.ok()) return absl::OkStatus();
+      return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
+    }
+  }
+  const std::string folder = Folder(request.name);
+  RETURN_IF_ERROR(io_.files.MakeDirectories(folder));
+  // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
+  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
+  auto put = [&](KeyBlobKind kind, const std::string& bytes) {
+    absl::Status s = PutKeyBlob(*store, kind, 1, bytes);
+    if (absl::IsAborted(s)) {
+      return absl::AlreadyExistsError(absl::StrCat(
+          folder, " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
+    }
+    return s;
+  };
+  RETURN_IF_ERROR(put(KeyBlobKind::kSettings, request.settings));
+  RETURN_IF_ERROR(put(KeyBlobKind::kSlots, request.key_slots));
+  RETURN_IF_ERROR(put(KeyBlobKind::kKeyring, request.keyring));
+  RepositoryConfig config;
+  config.id = request.id;
+  config.aead = request.aead;
+  config.catalog_key = request.catalog_key;
+  RETURN_IF_ERROR(WriteFileAtomically(const_cast<Io&>(io_), folder + "/config",
+                                      EncodeConfig(config, server_key_, io_.random)));
+  std::shared_ptr<HostedRepository> hosted = OpenHosted(request.name);
+  RETURN_IF_ERROR(hosted->error);
+  absl::MutexLock lock(&mu_);
+  repositories_[request.name] = std::move(hosted);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string_view name) {
+  absl::MutexLock lock(&mu_);
+  auto it = repositories_.find(name);
+  if (it == repositories_.end()) {
+    return absl::NotFoundError(absl::StrCat("this server has no repository named ", AbslView(name),
+                                            "; create it: holdfast repository create ", AbslView(name)));
+  }
+  if (!it->second->error.ok()) {
+    return Annotate(it->second->error, absl::StrCat("repository ", AbslView(name), " is not open"));
+  }
+  return it->second;
+}
+
+std::vector<std::shared_ptr<HostedRepository>> FileRegistry::List() {
+  std::vector<std::shared_ptr<HostedRepository>> out;
+  absl::MutexLock lock(&mu_);
+  for (const auto& [name, hosted] : repositories_) out.push_back(hosted);
+  return out;
+}
+
+}  // namespace holdfast

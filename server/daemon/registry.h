@@ -1,0 +1,54 @@
+// The repositories of this server as folders of its data directory: <data>/repositories/<name>/{config, storage, spool,
+// index}. `config` holds the repository id, the AEAD and the catalog key, sealed under <data>/server.key (0600).
+#ifndef HOLDFAST_SERVER_DAEMON_REGISTRY_H_
+#define HOLDFAST_SERVER_DAEMON_REGISTRY_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "core/io/io.h"
+#include "server/repository/registry.h"
+
+namespace holdfast {
+
+struct FileRegistryOptions {
+  std::string data_directory;
+  std::string server_id;
+  std::function<void(std::string_view)> crash_point;
+};
+
+class FileRegistry : public RepositoryRegistry {
+ public:
+  // Opens every repository; one that cannot be opened is listed with its error and does not stop the others.
+  // FAILED_PRECONDITION when another server uses the data directory.
+  static absl::StatusOr<std::unique_ptr<FileRegistry>> Open(Io io, FileRegistryOptions options);
+  ~FileRegistry() override;
+
+  absl::Status Create(const NewRepository& request) override;
+  absl::StatusOr<std::shared_ptr<HostedRepository>> Find(std::string_view name) override;
+  std::vector<std::shared_ptr<HostedRepository>> List() override;
+
+ private:
+  FileRegistry(Io io, FileRegistryOptions options) : io_(io), options_(std::move(options)) {}
+  std::string Folder(std::string_view name) const;
+  absl::Status LoadServerKey();
+  std::shared_ptr<HostedRepository> OpenHosted(const std::string& name);
+  absl::Status OpenEngine(const std::string& name, HostedRepository& hosted);
+
+  const Io io_;
+  const FileRegistryOptions options_;
+  Key256 server_key_;
+  int lock_fd_ = -1;
+
+  absl::Mutex create_mu_;  // one Create at a time; taken before mu_
+  absl::Mutex mu_;
+  std::map<std::string, std::shared_ptr<HostedRepository>, std::less<>> repositories_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace holdfast
+
+#endif  // HOLDFAST_SERVER_DAEMON_REGISTRY_H_

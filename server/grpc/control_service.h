@@ -1,0 +1,45 @@
+// HoldfastService: everything but the bulk of the bytes. An adapter without logic.
+#ifndef HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_
+#define HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_
+
+#include <string>
+
+#include "proto/holdfast/v1/service.grpc.pb.h"
+#include "server/repository/registry.h"
+
+namespace holdfast {
+
+class ControlService final : public v1::HoldfastService::Service {
+ public:
+  // `registry` is borrowed.
+  ControlService(RepositoryRegistry& registry, std::string version)
+      : registry_(registry), version_(std::move(version)) {}
+
+  grpc::Status GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*, v1::GetServerInfoReply*) override;
+  grpc::Status CreateRepository(grpc::ServerContext*, const v1::CreateRepositoryRequest*,
+                                v1::CreateRepositoryReply*) override;
+  grpc::Status ListRepositories(grpc::ServerContext*, const v1::ListRepositoriesRequest*,
+                                v1::ListRepositoriesReply*) override;
+  grpc::Status GetKeys(grpc::ServerContext*, const v1::GetKeysRequest*, v1::GetKeysReply*) override;
+  grpc::Status PutKeys(grpc::ServerContext*, const v1::PutKeysRequest*, v1::PutKeysReply*) override;
+  grpc::Status ListSnapshots(grpc::ServerContext*, const v1::ListSnapshotsRequest*, v1::ListSnapshotsReply*) override;
+  grpc::Status GetManifest(grpc::ServerContext*, const v1::GetManifestRequest*, v1::GetManifestReply*) override;
+  grpc::Status DeleteSnapshot(grpc::ServerContext*, const v1::DeleteSnapshotRequest*,
+                              v1::DeleteSnapshotReply*) override;
+  grpc::Status OpenSession(grpc::ServerContext*, const v1::OpenSessionRequest*, v1::OpenSessionReply*) override;
+  grpc::Status Barrier(grpc::ServerContext*, const v1::BarrierRequest*, v1::BarrierReply*) override;
+  grpc::Status CommitSnapshot(grpc::ServerContext*, const v1::CommitSnapshotRequest*,
+                              v1::CommitSnapshotReply*) override;
+  grpc::Status CloseSession(grpc::ServerContext*, const v1::CloseSessionRequest*, v1::CloseSessionReply*) override;
+
+ private:
+  RepositoryRegistry& registry_;
+  const std::string version_;
+};
+
+// The Unix socket is in a directory that only its owner enters, and gRPC does not show the peer: one principal.
+Principal LocalPrincipal();
+
+}  // namespace holdfast
+
+#endif  // HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_
