@@ -1,0 +1,79 @@
+// One backup of one source: walk, compare with the previous snapshot, read and upload what changed, build the tree, commit.
+//
+// Errors. A source file that cannot be read is named to the observer and in the manifest, and does not stop the others
+// (the result is then not `complete`). Everything else ends the backup with a Status: the repository's and the server's
+// errors never become a file's. ALREADY_EXISTS: another backup of this source is running. CANCELLED: observer.cancel.
+// Interrupted at any moment: nothing was committed, and what had arrived is not sent again by the next run.
+#ifndef HOLDFAST_CLIENT_BACKUP_BACKUP_H_
+#define HOLDFAST_CLIENT_BACKUP_BACKUP_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "client/rpc/connection.h"
+#include "client/scan/scanner.h"
+#include "core/base/ids.h"
+#include "core/base/status.h"
+#include "core/chunking/chunker.h"
+#include "core/format/manifest.h"
+#include "core/format/record_sealer.h"
+
+namespace holdfast {
+
+// What a backup writes with. Immutable.
+struct BackupKeys {
+  SealingKeys sealing;
+  ManifestKeys manifest;
+  Key128 cut_key;
+  Key256 name_cut_key;
+  Key256 file_digest_key;
+  ChunkerParams chunker;
+};
+
+struct BackupOptions {
+  std::string repository;
+  std::string source;       // label: user@host:/path
+  ScanOptions scan;
+  std::string description;
+  bool force_full = false;  // read every file, whatever the previous snapshot says
+  int workers = 0;          // 0: by the number of processors
+  int bundle_level = 3;     // zstd levels: fixed by measurement (docs/benchmarks.md)
+  int chunk_level = 2;
+};
+
+enum class BackupPhase { kScanning, kCommitting };
+
+struct BackupObserver {
+  virtual ~BackupObserver() = default;
+  // From one thread.
+  virtual void OnSourceError(const SourceError& error) {}
+  virtual void OnSkipped(std::string_view path, SkipReason reason) {}
+  virtual void OnVanished(std::string_view path) {}
+  virtual void OnNote(std::string_view message) {}  // e.g. reading everything again, and why
+
+  // Progress, readable at any time.
+  std::atomic<uint64_t> files_seen{0}, bytes_seen{0};        // by the walk
+  std::atomic<uint64_t> files_done{0}, bytes_done{0};        // stored or found unchanged
+  std::atomic<uint64_t> bytes_read{0}, bytes_sent{0};
+  std::atomic<uint64_t> files_expected{0}, bytes_expected{0};  // from the previous snapshot; 0 = not known
+  std::atomic<BackupPhase> phase{BackupPhase::kScanning};
+  std::atomic<bool> cancel{false};
+};
+
+struct BackupResult {
+  ManifestId id;
+  pb::ManifestCore core;
+  pb::BackupStatistics statistics;
+  uint64_t entries = 0;
+  uint64_t vanished = 0, skipped = 0;
+};
+
+// Blocks. `connection` and `keys` are borrowed.
+absl::StatusOr<BackupResult> Backup(Connection& connection, const BackupKeys& keys, const BackupOptions& options,
+                                    BackupObserver& observer);
+
+}  // namespace holdfast
+
+#endif  // HOLDFAST_CLIENT_BACKUP_BACKUP_H_
