@@ -37,8 +37,9 @@ constexpr int kStopPollMs = 50;
 
 using SteadyClock = std::chrono::steady_clock;
 
-// One connection, with an end: at most so many bytes in, at most so long for all of it (a client that sends a byte now
-// and then would otherwise hold its worker for ever), and nothing once the server stops.
+// One connection, with an end: at most so many bytes in, at most so long for all of it (a client
+// that sends a byte now and then would otherwise hold its worker for ever), and nothing once the
+// server stops.
 class BoundedStream : public httplib::Stream {
  public:
   BoundedStream(int fd, size_t bytes_max, SteadyClock::duration time_max,
@@ -94,8 +95,8 @@ class BoundedStream : public httplib::Stream {
   bool Wait(short events) const {
     if (begin_ != end_ && events == POLLIN) return true;
     while (!stopping_.load()) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-          deadline_ - SteadyClock::now());
+      const auto left =
+          std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - SteadyClock::now());
       if (left.count() <= 0) return false;
       pollfd p{fd_, events, 0};
       const int n = ::poll(&p, 1, static_cast<int>(std::min<int64_t>(left.count(), kStopPollMs)));
@@ -227,7 +228,8 @@ absl::StatusOr<Endpoint> ParseLoopback(const std::string& address) {
   Endpoint out;
   const std::string port = address.substr(colon + 1);
   out.host = address.substr(0, colon);
-  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos ||
+  if (port.empty() || port.size() > 5 ||
+      port.find_first_not_of("0123456789") != std::string::npos ||
       !absl::SimpleAtoi(port, &out.port) || out.port > 65535) {
     return refuse("the port is not a number up to 65535");
   }
@@ -342,8 +344,8 @@ void HttpServer::Impl::AddHandlers() {
   server.set_keep_alive_max_count(1);
   server.Get("/healthz", [this](const httplib::Request&, httplib::Response& res) {
     const HttpHealth h = health();
-    std::string body = absl::StrCat("{\"status\":", Json(h.status), ",\"healthy\":",
-                                    h.healthy ? "true" : "false");
+    std::string body =
+        absl::StrCat("{\"status\":", Json(h.status), ",\"healthy\":", h.healthy ? "true" : "false");
     for (const auto& [key, value] : h.details) {
       absl::StrAppend(&body, ",", Json(key), ":", Json(value));
     }
@@ -351,15 +353,17 @@ void HttpServer::Impl::AddHandlers() {
     res.set_content(body + "}\n", "application/json");
   });
   server.Get("/version", [this](const httplib::Request&, httplib::Response& res) {
-    res.set_content(absl::StrCat("{\"name\":\"holdfastd\",\"version\":", Json(options.version), "}\n"),
-                    "application/json");
+    res.set_content(
+        absl::StrCat("{\"name\":\"holdfastd\",\"version\":", Json(options.version), "}\n"),
+        "application/json");
   });
   server.Get("/metrics", [this](const httplib::Request&, httplib::Response& res) {
     res.set_content(metrics.TextFormat(), "text/plain; version=0.0.4; charset=utf-8");
   });
-  server.set_exception_handler(
-      [](const httplib::Request&, httplib::Response& res, std::exception_ptr) { res.status = 500; });
-  server.set_default_headers({{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
+  server.set_exception_handler([](const httplib::Request&, httplib::Response& res,
+                                  std::exception_ptr) { res.status = 500; });
+  server.set_default_headers(
+      {{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
 }
 
 absl::Status HttpServer::Impl::Listen() {

@@ -196,20 +196,19 @@ TEST_F(HttpServerTest, OversizedRequestsAreRefusedAndTheServerGoesOn) {
   }
 
   // A start line, a header line and many headers, each without an end.
-  for (std::string request :
-       {"GET /" + std::string(1 << 20, 'a'), "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'),
-        [] {
-          std::string s = "GET /healthz HTTP/1.1\r\n";
-          for (int i = 0; i < 20000; ++i) absl::StrAppend(&s, "h", i, ": v\r\n");
-          return s;
-        }()}) {
+  for (std::string request : {"GET /" + std::string(1 << 20, 'a'),
+                              "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'), [] {
+                                std::string s = "GET /healthz HTTP/1.1\r\n";
+                                for (int i = 0; i < 20000; ++i)
+                                  absl::StrAppend(&s, "h", i, ": v\r\n");
+                                return s;
+                              }()}) {
     const auto start = std::chrono::steady_clock::now();
     EXPECT_THAT(Exchange(Connect(), request), Not(HasSubstr("200 OK")));
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
   }
   // A chunked body says no length.
-  std::string chunked =
-      "POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string chunked = "POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 100; ++i) chunked += "1000\r\n" + std::string(0x1000, 'x') + "\r\n";
   EXPECT_THAT(Exchange(Connect(), chunked), Not(HasSubstr("200 OK")));
   EXPECT_TRUE(Client().Get("/version"));
@@ -301,7 +300,8 @@ TEST_F(HttpServerTest, ServesManyClientsAtOnce) {
 
 TEST(MetricsTest, WritesThePrometheusTextFormat) {
   MetricsRegistry metrics;
-  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}}).Set(1.5);
+  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}})
+      .Set(1.5);
   metrics.AddGauge("b_bytes", "", {{"kind", "data"}}).Set(-3);
   metrics.AddCounter("a_total", "A.").Add();
   metrics.AddGaugeCallback("c", "C.", {}, [] { return 1e300; });

@@ -124,13 +124,14 @@ std::string MetricsRegistry::TextFormat() const {
   {
     absl::MutexLock lock(&mu_);
     for (const auto& [name, family] : families_) {
-      std::string head = absl::StrCat("# HELP ", name, " ", Escaped(family->help, false), "\n# TYPE ",
-                                      name, family->counter ? " counter\n" : " gauge\n");
+      std::string head =
+          absl::StrCat("# HELP ", name, " ", Escaped(family->help, false), "\n# TYPE ", name,
+                       family->counter ? " counter\n" : " gauge\n");
       for (const auto& [labels, series] : family->series) {
         Line line{std::move(head), name + labels, "", series->read};
         head.clear();
-        line.value = family->counter ? absl::StrCat(series->counter.value())
-                                     : Number(series->gauge.value());
+        line.value =
+            family->counter ? absl::StrCat(series->counter.value()) : Number(series->gauge.value());
         lines.push_back(std::move(line));
       }
     }

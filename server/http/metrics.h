@@ -1,6 +1,7 @@
-// Counters and gauges with labels, served in the Prometheus text format. A metric is registered once, at start; the
-// returned handle lives as long as the registry and is lock-free. Never put ids, names of files or anything else that a
-// client chooses into labels: label sets must be few and fixed.
+// Counters and gauges with labels, served in the Prometheus text format. A metric is registered
+// once, at start; the returned handle lives as long as the registry and is lock-free. Never put
+// ids, names of files or anything else that a client chooses into labels: label sets must be few
+// and fixed.
 #ifndef HOLDFAST_SERVER_HTTP_METRICS_H_
 #define HOLDFAST_SERVER_HTTP_METRICS_H_
 
@@ -19,7 +20,8 @@
 
 namespace holdfast {
 
-inline constexpr size_t kMetricSeriesMax = 2000;  // above it AddX crashes: a label has a value that somebody chooses
+inline constexpr size_t kMetricSeriesMax =
+    2000;  // above it AddX crashes: a label has a value that somebody chooses
 
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
@@ -46,12 +48,12 @@ class MetricsRegistry {
  public:
   MetricsRegistry();
   ~MetricsRegistry();
-  // Names as Prometheus wants them ([a-z_:][a-z0-9_:]*, counters end in _total; crashes otherwise). The same name and
-  // labels give the same object; one name has one type.
+  // Names as Prometheus wants them ([a-z_:][a-z0-9_:]*, counters end in _total; crashes otherwise).
+  // The same name and labels give the same object; one name has one type.
   Counter& AddCounter(std::string_view name, std::string_view help, MetricLabels labels = {});
   Gauge& AddGauge(std::string_view name, std::string_view help, MetricLabels labels = {});
-  // Asked at each scrape, from the HTTP thread, with no lock of the registry held. What it refers to must live until
-  // the server that scrapes is stopped.
+  // Asked at each scrape, from the HTTP thread, with no lock of the registry held. What it refers
+  // to must live until the server that scrapes is stopped.
   void AddGaugeCallback(std::string_view name, std::string_view help, MetricLabels labels,
                         std::function<double()> read);
   // Sorted by name and labels.

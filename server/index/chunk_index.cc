@@ -34,8 +34,8 @@ std::string ChunkKey(const ChunkId& id) {
   return key;
 }
 
-// FNV-1a, folded. RocksDB's blocks have check sums of their own; this one also notices a value under a wrong key and what
-// happened to it before it was written.
+// FNV-1a, folded. RocksDB's blocks have check sums of their own; this one also notices a value
+// under a wrong key and what happened to it before it was written.
 uint32_t CheckSum(std::string_view key, std::string_view value) {
   uint64_t h = 0xcbf29ce484222325u;
   auto mix = [&h](std::string_view s) {
@@ -162,7 +162,8 @@ absl::Status ChunkIndex::Load() {
   ASSIGN_OR_RETURN(std::optional<std::string> meta, kv_.Get(kMetaKey));
   if (!meta.has_value()) {
     bool empty = true;
-    RETURN_IF_ERROR(kv_.Scan("", "", [&](std::string_view, std::string_view) { return empty = false; }));
+    RETURN_IF_ERROR(
+        kv_.Scan("", "", [&](std::string_view, std::string_view) { return empty = false; }));
     if (!empty) return absl::FailedPreconditionError("chunk index: not a chunk index of ours");
     std::string value;
     ByteWriter w(&value);
@@ -177,7 +178,8 @@ absl::Status ChunkIndex::Load() {
   ByteReader head(value);
   const uint32_t schema = head.U32();
   if (schema != kSchemaVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("chunk index: schema ", schema, " is not known"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("chunk index: schema ", schema, " is not known"));
   }
   if (head.Bytes(repository_.view().size()) != repository_.view() || !head.AtEnd()) {
     return absl::FailedPreconditionError("chunk index: belongs to another repository");
@@ -264,7 +266,8 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
     return absl::FailedPreconditionError("chunk index: out of pack numbers, rebuild it");
   }
 
-  // Sorted by id: cheapest for the reads, and copies of one id inside the pack come together, in frame order.
+  // Sorted by id: cheapest for the reads, and copies of one id inside the pack come together, in
+  // frame order.
   std::vector<uint32_t> order(pack.entries.size());
   for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
@@ -387,8 +390,7 @@ absl::StatusOr<std::vector<ChunkId>> ChunkIndex::PackChunks(const PackId& pack) 
   absl::ReaderMutexLock lock(&mu_);
   auto it = numbers_.find(pack);
   if (it == numbers_.end()) {
-    return absl::NotFoundError(
-        absl::StrCat("chunk index: no pack ", HexEncode(pack.view())));
+    return absl::NotFoundError(absl::StrCat("chunk index: no pack ", HexEncode(pack.view())));
   }
   const std::string key = NumberedKey('l', it->second);
   ASSIGN_OR_RETURN(std::optional<std::string> stored, kv_.Get(key));
@@ -399,7 +401,8 @@ absl::StatusOr<std::vector<ChunkId>> ChunkIndex::PackChunks(const PackId& pack) 
   }
   std::vector<ChunkId> ids(list.size() / ChunkId::kSizeInBytes);
   for (size_t i = 0; i < ids.size(); ++i) {
-    std::memcpy(ids[i].bytes.data(), list.data() + i * ChunkId::kSizeInBytes, ChunkId::kSizeInBytes);
+    std::memcpy(ids[i].bytes.data(), list.data() + i * ChunkId::kSizeInBytes,
+                ChunkId::kSizeInBytes);
   }
   return ids;
 }
@@ -481,7 +484,8 @@ ChunkIndexCounters ChunkIndex::counters() const {
 
 uint64_t ChunkIndex::ApproximateMemory() const {
   absl::ReaderMutexLock lock(&mu_);
-  return kv_.ApproximateMemory() + packs_.capacity() * (sizeof(uint32_t) + sizeof(IndexedPack) + 1) +
+  return kv_.ApproximateMemory() +
+         packs_.capacity() * (sizeof(uint32_t) + sizeof(IndexedPack) + 1) +
          numbers_.capacity() * (sizeof(PackId) + sizeof(uint32_t) + 1);
 }
 

@@ -1,12 +1,13 @@
-// Chunk index: where each chunk lies. Disposable: rebuilt from pack trailers with the same answers. It may lag behind the
-// storage after a crash (KvStore loses its newest batches): whoever opens it compares Packs() with the storage's listing,
-// adds what is missing and removes what is gone.
+// Chunk index: where each chunk lies. Disposable: rebuilt from pack trailers with the same answers.
+// It may lag behind the storage after a crash (KvStore loses its newest batches): whoever opens it
+// compares Packs() with the storage's listing, adds what is missing and removes what is gone.
 //
-// A chunk may have several locations (copies in several packs). "Committed" is a mark on the id, kept for tree pages and
-// content lists: reachable from a committed snapshot. It may be lost with the tail of the kv, never gained.
+// A chunk may have several locations (copies in several packs). "Committed" is a mark on the id,
+// kept for tree pages and content lists: reachable from a committed snapshot. It may be lost with
+// the tail of the kv, never gained.
 //
-// Thread-safe. Blocking (disk reads; no Io events). Errors: DATA_LOSS = a damaged entry: destroy the kv and rebuild;
-// others as KvStore. Memory: about 100 bytes per pack, plus the KvStore.
+// Thread-safe. Blocking (disk reads; no Io events). Errors: DATA_LOSS = a damaged entry: destroy
+// the kv and rebuild; others as KvStore. Memory: about 100 bytes per pack, plus the KvStore.
 #ifndef HOLDFAST_SERVER_INDEX_CHUNK_INDEX_H_
 #define HOLDFAST_SERVER_INDEX_CHUNK_INDEX_H_
 
@@ -39,9 +40,9 @@ struct ChunkLocation {
   uint32_t sealed_length = 0;  // bytes of the sealed body
   uint32_t child_count = 0;
   ChunkType type = ChunkType::kData;
-  uint32_t uploader = 0;       // agent number
-  uint32_t epoch = 0;          // key epoch
-  bool committed = false;      // of the chunk: equal in all its locations
+  uint32_t uploader = 0;   // agent number
+  uint32_t epoch = 0;      // key epoch
+  bool committed = false;  // of the chunk: equal in all its locations
 };
 
 struct IndexedPack {
@@ -62,12 +63,15 @@ struct ChunkIndexCounters {
 
 class ChunkIndex {
  public:
-  // `kv` is borrowed and used by nobody else. An empty one is initialised; FAILED_PRECONDITION when it belongs to another
-  // repository or schema version, DATA_LOSS when damaged: in both cases the caller destroys it and rebuilds.
-  static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv, const RepositoryId& repository);
+  // `kv` is borrowed and used by nobody else. An empty one is initialised; FAILED_PRECONDITION when
+  // it belongs to another repository or schema version, DATA_LOSS when damaged: in both cases the
+  // caller destroys it and rebuilds.
+  static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv,
+                                                          const RepositoryId& repository);
 
-  // Atomic: all entries or none. entries[i] has frame number i. A pack that is already there is OK and changes nothing
-  // (INVALID_ARGUMENT when it was added with another number of records or size).
+  // Atomic: all entries or none. entries[i] has frame number i. A pack that is already there is OK
+  // and changes nothing (INVALID_ARGUMENT when it was added with another number of records or
+  // size).
   absl::Status AddPack(const PackSummary& pack);
   // Atomic. Absent is OK. Chunks without any location left are forgotten, with their mark.
   absl::Status RemovePack(const PackId& pack);
@@ -76,12 +80,15 @@ class ChunkIndex {
   // Ids in frame order; NOT_FOUND.
   absl::StatusOr<std::vector<ChunkId>> PackChunks(const PackId& pack) const;
 
-  // One answer per id, in order: its first location, the oldest, as a later upload cannot displace an earlier one.
-  absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(absl::Span<const ChunkId> ids) const;
+  // One answer per id, in order: its first location, the oldest, as a later upload cannot displace
+  // an earlier one.
+  absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(
+      absl::Span<const ChunkId> ids) const;
   // Every copy, oldest first; empty for an unknown id.
   absl::StatusOr<std::vector<ChunkLocation>> AllLocations(const ChunkId& id) const;
   // One answer per id: every copy.
-  absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(absl::Span<const ChunkId> ids) const;
+  absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(
+      absl::Span<const ChunkId> ids) const;
 
   // Marks (unmarks) chunks as committed. Unknown ids are skipped. Safe to repeat.
   absl::Status MarkCommitted(absl::Span<const ChunkId> ids) { return SetCommitted(ids, true); }
@@ -99,14 +106,16 @@ class ChunkIndex {
   absl::Status Load();
   absl::Status SetCommitted(absl::Span<const ChunkId> ids, bool committed);
   absl::StatusOr<std::vector<Entry>> ReadEntries(absl::Span<const ChunkId> ids) const;
-  absl::StatusOr<ChunkLocation> ToLocation(const Copy& copy, bool committed) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<ChunkLocation> ToLocation(const Copy& copy, bool committed) const
+      ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   KvStore& kv_;
   const RepositoryId repository_;
 
   // Writers: one at a time, for read-modify-write. Taken before mu_.
   absl::Mutex write_mu_;
-  // Held shared by readers over reading and resolving pack numbers, exclusively while a batch and the tables change.
+  // Held shared by readers over reading and resolving pack numbers, exclusively while a batch and
+  // the tables change.
   mutable absl::Mutex mu_;
   absl::flat_hash_map<uint32_t, IndexedPack> packs_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<PackId, uint32_t> numbers_ ABSL_GUARDED_BY(mu_);

@@ -149,8 +149,7 @@ TEST_F(ChunkIndexTest, CopiesInsideOnePackAreAllRecorded) {
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].frame_number, 0u);
   EXPECT_EQ(all[1].frame_number, 2u);
-  EXPECT_THAT(index_->PackChunks(Pack(1)),
-              IsOkAndHolds(ElementsAre(Chunk(5), Chunk(6), Chunk(5))));
+  EXPECT_THAT(index_->PackChunks(Pack(1)), IsOkAndHolds(ElementsAre(Chunk(5), Chunk(6), Chunk(5))));
   ASSERT_OK(index_->RemovePack(Pack(1)));
   EXPECT_EQ(index_->counters().locations, 0u);
 }
@@ -259,7 +258,8 @@ TEST_F(ChunkIndexTest, EveryFlippedBitAndTruncationIsDataLoss) {
       KvBatch damage;
       damage.Put(k, std::move(bad));
       ASSERT_OK(kv_.Write(damage));
-      ASSERT_THAT(use_all(), StatusIs(absl::StatusCode::kDataLoss)) << "key " << k[0] << " at " << at;
+      ASSERT_THAT(use_all(), StatusIs(absl::StatusCode::kDataLoss))
+          << "key " << k[0] << " at " << at;
       ++tried;
     };
     for (size_t bit = 0; bit < 8 * value.size(); ++bit) {
@@ -350,8 +350,8 @@ TEST_F(ChunkIndexTest, LookupsRunBesideChanges) {
   writer.join();
 }
 
-// A crash loses the newest packs, and nothing else becomes wrong. A program of its own, as RocksDB's threads do not
-// survive a fork.
+// A crash loses the newest packs, and nothing else becomes wrong. A program of its own, as
+// RocksDB's threads do not survive a fork.
 TEST(ChunkIndexOnRocksTest, CrashLosesOnlyTheTail) {
   constexpr const char* kChildVariable = "HF_TEST_CRASH_PATH";
   if (const char* child_path = ::getenv(kChildVariable)) {

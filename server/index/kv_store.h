@@ -1,10 +1,11 @@
-// KvStore: an ordered map of byte strings, the port below the chunk index. Implementations: rocks_kv_store.h (on disk),
-// memory_kv_store.h. Thread-safe. What it holds is disposable: a crash may lose the newest batches, but never a part of a
-// batch, and never an older batch while a newer one survives. Flush() makes everything written so far survive.
+// KvStore: an ordered map of byte strings, the port below the chunk index. Implementations:
+// rocks_kv_store.h (on disk), memory_kv_store.h. Thread-safe. What it holds is disposable: a crash
+// may lose the newest batches, but never a part of a batch, and never an older batch while a newer
+// one survives. Flush() makes everything written so far survive.
 //
-// Errors: DATA_LOSS = the stored bytes are damaged: destroy it and rebuild; RESOURCE_EXHAUSTED = disk full; UNAVAILABLE =
-// the rest. After a failed Write or Flush every later Write and Flush fails with the same status until the store is
-// opened again (reads go on).
+// Errors: DATA_LOSS = the stored bytes are damaged: destroy it and rebuild; RESOURCE_EXHAUSTED =
+// disk full; UNAVAILABLE = the rest. After a failed Write or Flush every later Write and Flush
+// fails with the same status until the store is opened again (reads go on).
 #ifndef HOLDFAST_SERVER_INDEX_KV_STORE_H_
 #define HOLDFAST_SERVER_INDEX_KV_STORE_H_
 
@@ -24,7 +25,8 @@ namespace holdfast {
 inline constexpr size_t kKvKeyBytesMax = 1024;
 inline constexpr size_t kKvValueBytesMax = 64u << 20;
 
-// Puts and deletes that happen together. A later operation on the same key wins. Deleting an absent key is fine.
+// Puts and deletes that happen together. A later operation on the same key wins. Deleting an absent
+// key is fine.
 class KvBatch {
  public:
   struct Operation {
@@ -66,8 +68,10 @@ class KvStore {
       absl::Span<const std::string> keys) = 0;
   // All or nothing. INVALID_ARGUMENT for a key or value above the limits.
   virtual absl::Status Write(const KvBatch& batch) = 0;
-  // In byte order: the keys that start with `prefix` and are >= `from` (empty: from the start). Sees the state at the call.
-  virtual absl::Status Scan(std::string_view prefix, std::string_view from, const Visitor& visit) = 0;
+  // In byte order: the keys that start with `prefix` and are >= `from` (empty: from the start).
+  // Sees the state at the call.
+  virtual absl::Status Scan(std::string_view prefix, std::string_view from,
+                            const Visitor& visit) = 0;
   virtual absl::Status Flush() = 0;
   // Bytes of RAM in use, about.
   virtual uint64_t ApproximateMemory() = 0;

@@ -31,8 +31,8 @@ using ::testing::Pair;
 
 std::string FreshFolder(std::string_view name) {
   static int counter = 0;
-  std::string path = absl::StrCat(::testing::TempDir(), "/kv_", ::getpid(), "_", counter++, "_",
-                                  AbslView(name));
+  std::string path =
+      absl::StrCat(::testing::TempDir(), "/kv_", ::getpid(), "_", counter++, "_", AbslView(name));
   std::filesystem::remove_all(path);
   return path;
 }
@@ -146,8 +146,8 @@ TEST_P(KvStoreConformance, ScanStaysInsidePrefixAndStartsAtFrom) {
               ElementsAre(Pair("p", "v"), Pair("p1", "v"), Pair("p2", "v"), Pair("p3", "v")));
   EXPECT_THAT(ScanAll(store(), "p", "p2"), ElementsAre(Pair("p2", "v"), Pair("p3", "v")));
   EXPECT_THAT(ScanAll(store(), "p", "p15"), ElementsAre(Pair("p2", "v"), Pair("p3", "v")));
-  EXPECT_THAT(ScanAll(store(), "p", "a"), ElementsAre(Pair("p", "v"), Pair("p1", "v"),
-                                                      Pair("p2", "v"), Pair("p3", "v")));
+  EXPECT_THAT(ScanAll(store(), "p", "a"),
+              ElementsAre(Pair("p", "v"), Pair("p1", "v"), Pair("p2", "v"), Pair("p3", "v")));
   EXPECT_TRUE(ScanAll(store(), "p", "q").empty());
   int seen = 0;
   EXPECT_OK(store().Scan("p", "", [&](std::string_view, std::string_view) { return ++seen < 2; }));
@@ -246,13 +246,15 @@ TEST(RocksKvStoreTest, OpensAndClosesSmallOnesFast) {
   const auto start = std::chrono::steady_clock::now();
   constexpr int kRounds = 20;
   for (int i = 0; i < kRounds; ++i) OpenOrDie(path);
-  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-                        .count() / kRounds;
+  const double ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() /
+      kRounds;
   RecordProperty("open_close_ms", absl::StrCat(ms));
   std::printf("open and close: %.1f ms\n", ms);
   EXPECT_LT(ms, 500);  // 20 is the aim; machines under test are busy
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) files += !entry.path().empty();
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    files += !entry.path().empty();
   EXPECT_LT(files, 20) << "logs or manifests pile up";
 }
 
@@ -267,8 +269,8 @@ TEST(RocksKvStoreTest, MissingParentIsNotFound) {
               StatusIs(absl::StatusCode::kNotFound));
 }
 
-// Dies without flushing: what is left is a prefix of the batches, whole ones. A program of its own, as RocksDB's threads
-// do not survive a fork.
+// Dies without flushing: what is left is a prefix of the batches, whole ones. A program of its own,
+// as RocksDB's threads do not survive a fork.
 TEST(RocksKvStoreTest, CrashKeepsAPrefixOfWholeBatches) {
   constexpr const char* kChildVariable = "HF_TEST_CRASH_PATH";
   if (const char* child_path = ::getenv(kChildVariable)) {
@@ -301,7 +303,8 @@ TEST(RocksKvStoreTest, CrashKeepsAPrefixOfWholeBatches) {
   }
 }
 
-// Each file damaged in each of several ways: open or the first full read says DATA_LOSS, or nothing was lost.
+// Each file damaged in each of several ways: open or the first full read says DATA_LOSS, or nothing
+// was lost.
 TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
   const std::string good = FreshFolder("good");
   std::vector<std::pair<std::string, std::string>> expected;
@@ -313,11 +316,13 @@ TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
     expected = ScanAll(*store, "", "");
   }
   std::vector<std::string> names;
-  for (const auto& e : std::filesystem::directory_iterator(good)) names.push_back(e.path().filename());
+  for (const auto& e : std::filesystem::directory_iterator(good))
+    names.push_back(e.path().filename());
   int data_loss = 0;
   for (const std::string& name : names) {
     if (name == "LOCK" || name.rfind("LOG", 0) == 0) continue;
-    for (std::string_view how : {"remove", "empty", "half", "flip first", "flip middle", "garbage"}) {
+    for (std::string_view how :
+         {"remove", "empty", "half", "flip first", "flip middle", "garbage"}) {
       SCOPED_TRACE(absl::StrCat(name, ": ", AbslView(how)));
       const std::string path = FreshFolder("bad");
       std::filesystem::copy(good, path);
@@ -346,7 +351,8 @@ TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
       }
       if (status.ok()) {
         // An empty one is as good as a lost one for something that is rebuilt; a part of it is not.
-        EXPECT_TRUE(found == expected || found.empty()) << found.size() << " of " << expected.size();
+        EXPECT_TRUE(found == expected || found.empty())
+            << found.size() << " of " << expected.size();
       } else {
         EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss));
         ++data_loss;
@@ -368,8 +374,7 @@ TEST(RocksKvStoreTest, FullDiskIsLatchedUntilReopened) {
   RocksKvStoreOptions options;
   options.memtable_bytes = 1 << 20;
   {
-    absl::StatusOr<std::unique_ptr<KvStore>> store =
-        OpenRocksKvStore(mount_point + "/db", options);
+    absl::StatusOr<std::unique_ptr<KvStore>> store = OpenRocksKvStore(mount_point + "/db", options);
     EXPECT_OK(store.status());
     if (store.ok()) {
       EXPECT_OK(PutOne(**store, "a", "1"));

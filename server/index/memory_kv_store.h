@@ -1,4 +1,5 @@
-// KvStore in memory: for tests, simulation and repositories too small to deserve files. Nothing survives destruction.
+// KvStore in memory: for tests, simulation and repositories too small to deserve files. Nothing
+// survives destruction.
 #ifndef HOLDFAST_SERVER_INDEX_MEMORY_KV_STORE_H_
 #define HOLDFAST_SERVER_INDEX_MEMORY_KV_STORE_H_
 
@@ -22,7 +23,8 @@ class MemoryKvStore : public KvStore {
   absl::Status Flush() override;
   uint64_t ApproximateMemory() override;
 
-  // Every Write and Flush fails with this from now on, as a broken disk would (OK: heals, as reopening would).
+  // Every Write and Flush fails with this from now on, as a broken disk would (OK: heals, as
+  // reopening would).
   void FailWrites(absl::Status status);
 
  private:

@@ -52,8 +52,8 @@ absl::Status FromRocks(const rocksdb::Status& s, std::string_view what) {
 rocksdb::Slice ToSlice(std::string_view s) { return {s.data(), s.size()}; }
 std::string_view FromSlice(const rocksdb::Slice& s) { return {s.data(), s.size()}; }
 
-// Keeps the first error of a flush or compaction thread: RocksDB's own recovery can say that all is well while writes
-// still fail (design, section 10), so that nothing but opening again clears it.
+// Keeps the first error of a flush or compaction thread: RocksDB's own recovery can say that all is
+// well while writes still fail (design, section 10), so that nothing but opening again clears it.
 class ErrorLatch : public rocksdb::EventListener {
  public:
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* s) override {
@@ -133,8 +133,7 @@ class RocksKvStore : public KvStore {
     return Latched(FromRocks(db_->Write(write_options_, &out), "write"));
   }
 
-  absl::Status Scan(std::string_view prefix, std::string_view from,
-                    const Visitor& visit) override {
+  absl::Status Scan(std::string_view prefix, std::string_view from, const Visitor& visit) override {
     rocksdb::ReadOptions options;
     options.fill_cache = false;
     options.readahead_size = 256u << 10;
@@ -221,7 +220,8 @@ rocksdb::Options MakeOptions(const RocksKvStoreOptions& in, std::shared_ptr<rock
   return options;
 }
 
-// RocksDB makes a write-ahead log at each open, though ours stays empty, and removes it late or never.
+// RocksDB makes a write-ahead log at each open, though ours stays empty, and removes it late or
+// never.
 void RemoveEmptyLogs(const std::string& path) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;

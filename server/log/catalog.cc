@@ -115,9 +115,9 @@ std::optional<CatalogSnapshot> Catalog::Find(const ManifestId& id) const {
 
 absl::StatusOr<CatalogSnapshot> Catalog::FindByPrefix(std::string_view hex) const {
   if (hex.size() < kPrefixHexDigitsMin || hex.size() > 2 * ManifestId::kSizeInBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a snapshot id needs ", kPrefixHexDigitsMin, " to ",
-                     2 * ManifestId::kSizeInBytes, " hexadecimal digits"));
+    return absl::InvalidArgumentError(absl::StrCat("a snapshot id needs ", kPrefixHexDigitsMin,
+                                                   " to ", 2 * ManifestId::kSizeInBytes,
+                                                   " hexadecimal digits"));
   }
   std::string wanted;
   for (char c : hex) {

@@ -1,5 +1,6 @@
-// Catalog: the snapshots of a repository, as the log tells. Fed by RepositoryLog's observer. It keeps deleted ones as
-// stubs, so that a source's chain has no gaps. Thread-safe, no I/O. Memory: a core (some hundred bytes) per snapshot.
+// Catalog: the snapshots of a repository, as the log tells. Fed by RepositoryLog's observer. It
+// keeps deleted ones as stubs, so that a source's chain has no gaps. Thread-safe, no I/O. Memory: a
+// core (some hundred bytes) per snapshot.
 #ifndef HOLDFAST_SERVER_LOG_CATALOG_H_
 #define HOLDFAST_SERVER_LOG_CATALOG_H_
 
@@ -28,12 +29,12 @@ struct CatalogSnapshot {
   uint64_t sequence = 0;
   uint32_t agent = 0;
   std::string session;
-  std::string core;          // serialized ManifestCore
-  absl::Time server_time;    // of the commit; of a recovered one: the client's time
-  uint64_t slot = 0;         // of the commit; 0 = not known
-  bool recovered = false;    // no readable slot says that it was committed
+  std::string core;        // serialized ManifestCore
+  absl::Time server_time;  // of the commit; of a recovered one: the client's time
+  uint64_t slot = 0;       // of the commit; 0 = not known
+  bool recovered = false;  // no readable slot says that it was committed
   bool deleted = false;
-  absl::Time deleted_time;   // these four: of the last deletion
+  absl::Time deleted_time;  // these four: of the last deletion
   uint64_t deleted_slot = 0;
   std::string deleted_reason;
   std::string deleted_actor;
@@ -51,31 +52,35 @@ struct CatalogPage {
 
 struct CatalogSource {
   std::string source;
-  uint64_t live = 0;     // snapshots that are not deleted
+  uint64_t live = 0;  // snapshots that are not deleted
   uint64_t deleted = 0;
-  ManifestId head;       // as Head()
+  ManifestId head;  // as Head()
 };
 
 class Catalog {
  public:
-  // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of an unknown manifest
-  // leaves a stub without source.
+  // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of
+  // an unknown manifest leaves a stub without source.
   void Apply(const LogRecord& record);
-  // A manifest that no readable slot mentions: the caller fills id, source, sequence, agent, core and server_time (from
-  // the core). Without effect when the id is known with its source; completes a stub that only a deletion mentioned.
+  // A manifest that no readable slot mentions: the caller fills id, source, sequence, agent, core
+  // and server_time (from the core). Without effect when the id is known with its source; completes
+  // a stub that only a deletion mentioned.
   void AddRecovered(CatalogSnapshot snapshot);
 
   std::optional<CatalogSnapshot> Find(const ManifestId& id) const;
-  // At least 4 lower- or upper-case hex digits; deleted ones included. INVALID_ARGUMENT when malformed or ambiguous (says
-  // so, with candidates), NOT_FOUND.
+  // At least 4 lower- or upper-case hex digits; deleted ones included. INVALID_ARGUMENT when
+  // malformed or ambiguous (says so, with candidates), NOT_FOUND.
   absl::StatusOr<CatalogSnapshot> FindByPrefix(std::string_view hex) const;
-  // What the next snapshot of the source must name as its previous one: highest sequence, deleted ones included.
+  // What the next snapshot of the source must name as its previous one: highest sequence, deleted
+  // ones included.
   std::optional<CatalogSnapshot> Head(std::string_view source) const;
   // All of a source by sequence, deleted ones included.
   std::vector<CatalogSnapshot> Chain(std::string_view source) const;
   std::vector<CatalogSource> Sources() const;
-  // By server time, oldest first; 1..1000 per page. INVALID_ARGUMENT for an `after` that no page gave.
-  absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after, int limit) const;
+  // By server time, oldest first; 1..1000 per page. INVALID_ARGUMENT for an `after` that no page
+  // gave.
+  absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after,
+                                   int limit) const;
   // Every id that is not deleted: the roots.
   std::vector<ManifestId> LiveIds() const;
   bool IsSessionRevoked(std::string_view session) const;
@@ -86,14 +91,16 @@ class Catalog {
   using OrderKey = std::tuple<int64_t, uint64_t, ManifestId>;  // time in ns, slot, id
   static OrderKey KeyOf(const CatalogSnapshot& s);
   void Insert(CatalogSnapshot snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  CatalogSnapshot& Stub(const ManifestId& id, const LogRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  CatalogSnapshot& Stub(const ManifestId& id, const LogRecord& record)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable absl::Mutex mu_;
   std::map<ManifestId, CatalogSnapshot> by_id_ ABSL_GUARDED_BY(mu_);
   std::map<OrderKey, const CatalogSnapshot*> by_time_ ABSL_GUARDED_BY(mu_);
   // sequence, then order of commit
-  std::map<std::string, std::map<std::tuple<uint64_t, OrderKey>, const CatalogSnapshot*>, std::less<>> by_source_
-      ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::map<std::tuple<uint64_t, OrderKey>, const CatalogSnapshot*>,
+           std::less<>>
+      by_source_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> revoked_ ABSL_GUARDED_BY(mu_);
   size_t deleted_count_ ABSL_GUARDED_BY(mu_) = 0;
 };

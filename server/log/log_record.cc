@@ -80,8 +80,7 @@ absl::StatusOr<LogPayload> PayloadFromProto(const pb::LogSlot& in) {
     case pb::LogSlot::kCommitted: {
       const pb::LogCommitted& p = in.committed();
       ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(p.manifest_id()));
-      return CommittedRecord{id,        p.source(),     p.sequence(),
-                             p.agent(), p.session_id(), p.core()};
+      return CommittedRecord{id, p.source(), p.sequence(), p.agent(), p.session_id(), p.core()};
     }
     case pb::LogSlot::kDeleted: {
       const pb::LogDeleted& p = in.deleted();
@@ -117,7 +116,8 @@ absl::StatusOr<LogPayload> PayloadFromProto(const pb::LogSlot& in) {
 
 BlobName LogSlotBlobName(uint64_t slot) {
   std::string name(kNamePrefix);
-  for (int shift = 60; shift >= 0; shift -= 4) name.push_back("0123456789abcdef"[slot >> shift & 15]);
+  for (int shift = 60; shift >= 0; shift -= 4)
+    name.push_back("0123456789abcdef"[slot >> shift & 15]);
   return BlobName::FromTrusted(std::move(name));
 }
 
@@ -179,7 +179,8 @@ absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot,
   const uint64_t written_as = r.U64();
   const std::string_view salt = r.Bytes(kSaltBytes);
   if (version != kVersion) {
-    // A newer server's, or a damaged byte? With the right byte, a slot of version 1 still authenticates.
+    // A newer server's, or a damaged byte? With the right byte, a slot of version 1 still
+    // authenticates.
     std::string repaired(blob);
     repaired[kMagic.size()] = static_cast<char>(kVersion);
     if (OpenLogRecord(repaired, slot, key).ok()) return damaged("has a damaged version byte");

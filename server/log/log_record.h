@@ -33,13 +33,13 @@ struct CommittedRecord {
   std::string source;     // label
   uint64_t sequence = 0;  // per source
   uint32_t agent = 0;
-  std::string session;    // id of the upload session
-  std::string core;       // serialized ManifestCore
+  std::string session;  // id of the upload session
+  std::string core;     // serialized ManifestCore
   bool operator==(const CommittedRecord&) const = default;
 };
 struct DeletedRecord {
   ManifestId manifest;
-  std::string core;    // the stub
+  std::string core;  // the stub
   std::string reason;
   std::string actor;
   bool operator==(const DeletedRecord&) const = default;
@@ -72,8 +72,9 @@ using LogPayload = std::variant<TakeoverRecord, CommittedRecord, DeletedRecord, 
 struct LogRecord {
   uint64_t slot = 0;          // from 1
   uint64_t server_epoch = 0;  // of the server that wrote it
-  Digest previous;            // BLAKE3 of the blob of the slot before; zeros in slot 1 or when that was unreadable
-  absl::Time time;            // repository time: never goes back
+  Digest previous;  // BLAKE3 of the blob of the slot before; zeros in slot 1 or when that was
+                    // unreadable
+  absl::Time time;  // repository time: never goes back
   LogPayload payload;
 };
 
@@ -84,8 +85,10 @@ std::optional<uint64_t> ParseLogSlotBlobName(std::string_view name);
 // The blob of a slot. `salt` must be fresh randomness. RESOURCE_EXHAUSTED above kLogSlotBytesMax.
 absl::StatusOr<std::string> SealLogRecord(const LogRecord& record, const CatalogKey& key,
                                           const std::array<uint8_t, 32>& salt);
-// DATA_LOSS when the blob is not intact or not this slot's; FAILED_PRECONDITION when a newer version wrote it.
-absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot, const CatalogKey& key);
+// DATA_LOSS when the blob is not intact or not this slot's; FAILED_PRECONDITION when a newer
+// version wrote it.
+absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot,
+                                        const CatalogKey& key);
 
 }  // namespace holdfast
 

@@ -16,7 +16,8 @@ constexpr size_t kForeignNamesMax = 100;
 // Somebody else takes over at the same time, again and again: leave it to them.
 constexpr int kTakeoverAttemptsMax = 8;
 
-// After these codes the blob is certainly not there (storage/blob_store.h); after all others it may be.
+// After these codes the blob is certainly not there (storage/blob_store.h); after all others it may
+// be.
 bool CertainlyNotWritten(const absl::Status& put) {
   switch (put.code()) {
     case absl::StatusCode::kResourceExhausted:
@@ -42,9 +43,11 @@ RepositoryLog::RepositoryLog(Io io, BlobStore& store, CatalogKey key, Repository
 
 RepositoryLog::~RepositoryLog() = default;
 
-absl::StatusOr<std::unique_ptr<RepositoryLog>> RepositoryLog::Open(
-    Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options, Observer observer,
-    LogReport* report) {
+absl::StatusOr<std::unique_ptr<RepositoryLog>> RepositoryLog::Open(Io io, BlobStore& store,
+                                                                   CatalogKey key,
+                                                                   RepositoryLogOptions options,
+                                                                   Observer observer,
+                                                                   LogReport* report) {
   if (!store.capabilities().put_if_absent) {
     return absl::FailedPreconditionError(
         "repository log: this storage cannot put a blob only if it is absent");
@@ -52,8 +55,8 @@ absl::StatusOr<std::unique_ptr<RepositoryLog>> RepositoryLog::Open(
   LogReport ignored;
   if (report == nullptr) report = &ignored;
   *report = LogReport();
-  std::unique_ptr<RepositoryLog> log(new RepositoryLog(
-      io, store, std::move(key), std::move(options), std::move(observer)));
+  std::unique_ptr<RepositoryLog> log(
+      new RepositoryLog(io, store, std::move(key), std::move(options), std::move(observer)));
   RETURN_IF_ERROR(log->Replay(report));
   RETURN_IF_ERROR(log->TakeOver(report));
   return log;
@@ -94,8 +97,7 @@ absl::Status RepositoryLog::Replay(LogReport* report) {
 }
 
 absl::Status RepositoryLog::ReplaySlot(uint64_t slot, LogReport* report) {
-  absl::StatusOr<std::string> blob =
-      GetWholeBlob(store_, LogSlotBlobName(slot), kLogSlotBytesMax);
+  absl::StatusOr<std::string> blob = GetWholeBlob(store_, LogSlotBlobName(slot), kLogSlotBytesMax);
   auto damaged = [&](absl::Status status) {
     report->damaged.push_back({slot, std::move(status)});
     last_intact_ = false;
@@ -215,9 +217,9 @@ absl::Status RepositoryLog::Settle(Pending& pending, std::string* other) {
       last = there.status();
     }
   }
-  return absl::UnavailableError(
-      absl::StrCat("repository log: the outcome of slot ", pending.record.slot,
-                   " is not known: ", last.ToString()));
+  return absl::UnavailableError(absl::StrCat("repository log: the outcome of slot ",
+                                             pending.record.slot,
+                                             " is not known: ", last.ToString()));
 }
 
 absl::Status RepositoryLog::FinishPending() {
@@ -232,10 +234,12 @@ absl::Status RepositoryLog::FinishPending() {
   const uint64_t slot = pending_->record.slot;
   if (absl::IsUnavailable(status)) return status;  // stays pending
   pending_.reset();
-  if (!absl::IsAlreadyExists(status)) return Annotate(status, absl::StrCat("write log slot ", slot));
+  if (!absl::IsAlreadyExists(status))
+    return Annotate(status, absl::StrCat("write log slot ", slot));
   absl::StatusOr<LogRecord> record = OpenLogRecord(other, slot, key_);
   if (absl::IsDataLoss(record.status())) {
-    return Latch(Annotate(record.status(), "repository log: the slot to write is there and damaged"));
+    return Latch(
+        Annotate(record.status(), "repository log: the slot to write is there and damaged"));
   }
   std::string who = "a newer server";
   if (record.ok()) {
@@ -244,9 +248,9 @@ absl::Status RepositoryLog::FinishPending() {
       absl::StrAppend(&who, ", \"", takeover->server_id, "\"");
     }
   }
-  return Latch(absl::AbortedError(
-      absl::StrCat("repository log: superseded by another server (", who, " wrote slot ", slot,
-                   "; ours is epoch ", epoch_, ")")));
+  return Latch(
+      absl::AbortedError(absl::StrCat("repository log: superseded by another server (", who,
+                                      " wrote slot ", slot, "; ours is epoch ", epoch_, ")")));
 }
 
 absl::StatusOr<uint64_t> RepositoryLog::AppendExclusively(LogPayload payload) {
@@ -256,7 +260,8 @@ absl::StatusOr<uint64_t> RepositoryLog::AppendExclusively(LogPayload payload) {
     const uint64_t slot = pending_->record.slot;
     absl::Status settled = FinishPending();
     if (settled.ok() && same) return slot;
-    // A pending record that was certainly not written after all is forgotten; its appender was told "unknown".
+    // A pending record that was certainly not written after all is forgotten; its appender was told
+    // "unknown".
     if (!settled.ok() && (pending_.has_value() || !status().ok())) return settled;
   }
   ASSIGN_OR_RETURN(pending_, Prepare(std::move(payload)));

@@ -37,10 +37,10 @@ class FakeClock : public Clock {
 // What the storage does to a put, beside putting.
 enum class Outcome {
   kFine,
-  kLostReply,      // there, but UNAVAILABLE
-  kLostRequest,    // not there, UNAVAILABLE
-  kLate,           // UNAVAILABLE now; there before the next put
-  kFull,           // RESOURCE_EXHAUSTED
+  kLostReply,    // there, but UNAVAILABLE
+  kLostRequest,  // not there, UNAVAILABLE
+  kLate,         // UNAVAILABLE now; there before the next put
+  kFull,         // RESOURCE_EXHAUSTED
 };
 
 class FaultyStore : public BlobStore {
@@ -244,8 +244,9 @@ TEST(LogRecordTest, RefusesARecordThatIsTooLarge) {
 TEST(LogRecordTest, NamesGoBothWays) {
   EXPECT_EQ(LogSlotBlobName(0x1f).str(), "log/000000000000001f");
   EXPECT_EQ(ParseLogSlotBlobName("log/000000000000001f"), 0x1fu);
-  for (const char* bad : {"log/", "log/1f", "log/000000000000001F", "log/0000000000000000",
-                          "log/ffffffffffffffff", "log/000000000000001f0", "lag/000000000000001f"}) {
+  for (const char* bad :
+       {"log/", "log/1f", "log/000000000000001F", "log/0000000000000000", "log/ffffffffffffffff",
+        "log/000000000000001f0", "lag/000000000000001f"}) {
     EXPECT_FALSE(ParseLogSlotBlobName(bad).has_value()) << bad;
   }
 }
@@ -439,8 +440,9 @@ TEST_F(RepositoryLogTest, OpenWithoutStorageIsUnavailableAndCanBeRepeated) {
   EXPECT_TRUE(Open().report.clean());
 }
 
-// Random outcomes, servers that come and go. Every OK is in the final log exactly once, at its slot; everything else is
-// there at most once unless it was appended again; nothing that ABORTED or was refused is there.
+// Random outcomes, servers that come and go. Every OK is in the final log exactly once, at its
+// slot; everything else is there at most once unless it was appended again; nothing that ABORTED or
+// was refused is there.
 TEST_F(RepositoryLogTest, RandomFaultsLoseAndDoubleNothing) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
@@ -450,9 +452,7 @@ TEST_F(RepositoryLogTest, RandomFaultsLoseAndDoubleNothing) {
     FaultyStore store(base);
     bool faults = true;
     auto bad = [&] { return faults && random() % 3 == 0; };
-    store.on_put = [&] {
-      return bad() ? static_cast<Outcome>(1 + random() % 4) : Outcome::kFine;
-    };
+    store.on_put = [&] { return bad() ? static_cast<Outcome>(1 + random() % 4) : Outcome::kFine; };
     store.get_works = [&] { return !bad(); };
     std::map<uint64_t, uint64_t> acknowledged;  // commit -> slot
     std::map<uint64_t, bool> possible;
