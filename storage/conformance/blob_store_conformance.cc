@@ -297,7 +297,9 @@ TEST_P(BlobStoreConformance, SurvivesThreadsThatDoEverythingAtOnce) {
         EXPECT_OK(Put(name, Pattern(1000 + i, i)));
         EXPECT_THAT(Get(name), IsOkAndHolds(Pattern(1000 + i, i)));
         EXPECT_OK(store().List("m/", "", 1000));
-        if (i % 2 == 0) EXPECT_OK(store().Delete(Name(name)));
+        if (i % 2 == 0) {
+          EXPECT_OK(store().Delete(Name(name)));
+        }
       }
     }));
   }

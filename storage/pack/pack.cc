@@ -16,6 +16,10 @@ constexpr std::string_view kUnreadableSuffix = ".unreadable";
 
 char KindLetter(PackKind kind) { return kind == PackKind::kData ? 'd' : 't'; }
 
+std::string SpoolFileName(PackKind kind, const PackId& id) {
+  return absl::StrCat(HexEncode(id.view()), ".", std::string(1, KindLetter(kind)));
+}
+
 // Damage is DATA_LOSS here, whatever the layer below calls it.
 absl::Status Damaged(std::string_view what, const absl::Status& cause) {
   return absl::DataLossError(absl::StrCat(AbslView(what), ": ", cause.message()));
@@ -117,6 +121,18 @@ std::optional<std::pair<PackKind, PackId>> ParsePackBlobName(std::string_view na
   return std::make_pair(kind, *id);
 }
 
+std::optional<std::pair<PackKind, PackId>> ParseSpoolFileName(std::string_view name) {
+  constexpr size_t kHexBytes = 2 * PackId::kSizeInBytes;
+  if (name.size() != kHexBytes + 2) return std::nullopt;
+  auto raw = HexDecode(name.substr(0, kHexBytes));
+  if (!raw.ok()) return std::nullopt;
+  auto id = PackId::FromBytes(*raw);
+  if (!id.ok()) return std::nullopt;
+  PackKind kind = name.back() == 'd' ? PackKind::kData : PackKind::kTree;
+  if (SpoolFileName(kind, *id) != name) return std::nullopt;
+  return std::make_pair(kind, *id);
+}
+
 struct PackWriter::Impl {
   Impl(Io io_in, std::string path_in, const PackHeader& header_in, const CatalogKey& key)
       : io(io_in),
@@ -161,8 +177,7 @@ absl::StatusOr<std::unique_ptr<PackWriter>> PackWriter::Create(Io io, std::strin
   header.aead = key.aead;
   io.random.Fill(absl::MakeSpan(header.id.bytes));
   io.random.Fill(absl::MakeSpan(header.salt));
-  std::string path = absl::StrCat(spool_directory, "/", HexEncode(header.id.view()), ".",
-                                  std::string(1, KindLetter(kind)));
+  std::string path = absl::StrCat(spool_directory, "/", SpoolFileName(kind, header.id));
   auto impl = std::make_unique<Impl>(io, std::move(path), header, key);
   ASSIGN_OR_RETURN(impl->file, io.files.Open(impl->path, OpenMode::kCreateNew));
   if (absl::Status s = impl->file->Append({impl->header_bytes}); !s.ok()) {
@@ -342,8 +357,10 @@ absl::StatusOr<std::optional<PackSummary>> RecoverSpoolFile(Io io, std::string_v
   }
 
   if (summary.entries.empty()) {
-    ASSIGN_OR_RETURN(bool keep, SeemsToHoldARecord(read, bytes));
-    if (!keep) return remove();
+    ASSIGN_OR_RETURN(auto first, frames.Read(kPackHeaderBytes, 0));
+    ASSIGN_OR_RETURN(bool seems_whole, SeemsToHoldARecord(read, bytes));
+    // A first record whose header opens was of this key: its body is what the crash took.
+    if (first.has_value() || !seems_whole) return remove();
     file.reset();
     RETURN_IF_ERROR(io.files.Rename(path, absl::StrCat(path, AbslView(kUnreadableSuffix))));
     return std::nullopt;

@@ -53,6 +53,10 @@ BlobName PackBlobName(PackKind kind, const PackId& id);
 // Both ways; nullopt for a name that is not a pack's.
 std::optional<std::pair<PackKind, PackId>> ParsePackBlobName(std::string_view name);
 
+// What a spool file's name (without its directory) says; nullopt for a file that is none of PackWriter's, such as what
+// RecoverSpoolFile has set aside.
+std::optional<std::pair<PackKind, PackId>> ParseSpoolFileName(std::string_view name);
+
 // One thread at a time. The destructor closes the file and leaves it in the spool (it may hold what a client was told
 // is durable).
 class PackWriter {

@@ -69,6 +69,8 @@ absl::StatusOr<PackHeader> DecodePackHeader(std::string_view bytes) {
   std::string_view id = r.Bytes(PackId::kSizeInBytes);
   std::string_view salt = r.Bytes(kPackSaltBytes);
   if (!r.ok() || !r.AtEnd() || magic != kHeaderMagic) return absl::DataLossError("not a pack");
+  // Zeros are not the future: after a crash they stand for what was never written.
+  if (version == 0 || aead == 0) return absl::DataLossError("malformed pack header");
   if (version != kPackVersion) {
     return absl::FailedPreconditionError(absl::StrCat("pack of unknown version ", version));
   }

@@ -119,6 +119,18 @@ TEST_F(PackTest, NamesItsBlobAndReadsTheNameBack) {
   }
 }
 
+TEST_F(PackTest, KnowsItsSpoolFiles) {
+  auto writer = NewWriter(PackKind::kTree);
+  std::string name = writer->spool_path().substr(7);
+  auto parsed = ParseSpoolFileName(name);
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(parsed->first, PackKind::kTree);
+  EXPECT_EQ(parsed->second, writer->id());
+  for (std::string other : {std::string(), name + ".unreadable", name + "t", name.substr(1), name.substr(0, 32) + ".x"}) {
+    EXPECT_FALSE(ParseSpoolFileName(other).has_value()) << other;
+  }
+}
+
 TEST_F(PackTest, ComesBackFromTheStore) {
   for (PackKind kind : {PackKind::kData, PackKind::kTree}) {
     for (AeadAlgorithm aead : {AeadAlgorithm::kAes256Gcm, AeadAlgorithm::kChaCha20Poly1305}) {
@@ -532,6 +544,7 @@ uint64_t RunToTheCrash(uint64_t seed, uint64_t power_off_at, CrashMode mode) {
   auto spool = io.files.List("/spool");
   EXPECT_OK(spool);
   for (const std::string& name : *spool) {
+    EXPECT_TRUE(ParseSpoolFileName(name).has_value());
     auto recovered = RecoverSpoolFile(io, "/spool/" + name, TestKey());
     EXPECT_OK(recovered);
     if (recovered.ok() && recovered->has_value()) {
