@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# Every kind of blob is damaged in every way, one at a time, with and without the server's RocksDB. A
+# restore is then bit-exact, or it fails and names what is wrong; what is not hit restores right.
+# Nothing wrong is ever restored silently. HOLDFAST_TEST_DAMAGES per kind (default 6; "all").
+source "$(dirname "$0")/lib.sh"
+instance_new --split
+use_agent one
+
+SEED=${HOLDFAST_TEST_SEED:-$RANDOM}
+DAMAGES=${HOLDFAST_TEST_DAMAGES:-6}
+PRISTINE=$WORK/pristine
+
+pristine_again() {
+  remove "$SERVER_HOME"
+  cp -a "$PRISTINE" "$SERVER_HOME"
+}
+
+# check_snapshot NAME MUST_WORK: restores it after the damage; the verdict is a line in $WORK/verdicts.
+# Sets HURT if it could not be restored as it was.
+check_snapshot() {
+  local name=$1 must_work=$2 id path unnamed=()
+  id=$(<"$WORK/id.$name")
+  remove "$WORK/back"
+  hf restore "$id" --target "$WORK/back"
+  cat "$WORK/out" "$WORK/err" >"$WORK/messages"
+  local flags=()
+  [[ $(id -u) == 0 ]] || flags=(--ignore-owner)
+  mkdir -p "$WORK/back"
+  if "$PYTHON" "$HF_TOOLS/compare_trees.py" "$WORK/tree.$name" "$WORK/back" "${flags[@]}" --max 2000 --json "$WORK/differences" \
+    >"$WORK/compare"; then
+    [[ $RC == 0 || $must_work == no ]] || echo "$name restored right, but exit $RC: $(tail -n 1 "$WORK/messages")" >>"$WORK/verdicts"
+    [[ $RC == 0 ]] || HURT=yes
+    return 0
+  fi
+  HURT=yes
+  if [[ $RC == 0 ]]; then
+    echo "$name is SILENTLY WRONG: $(head -n 1 "$WORK/compare")" >>"$WORK/verdicts"
+    return 0
+  fi
+  if [[ $must_work == yes ]]; then
+    echo "$name is not restored (exit $RC): $(tail -n 1 "$WORK/messages")" >>"$WORK/verdicts"
+    return 0
+  fi
+  [[ -s $WORK/messages ]] || echo "$name: exit $RC without a word" >>"$WORK/verdicts"
+  # A file with wrong content, or a missing one, is named. Where directories could not be read, whole
+  # ranges are missing, and their names with them.
+  while IFS= read -r path; do
+    grep -a -q -F -e "$path" "$WORK/messages" || unnamed+=("$path")
+  done < <(json "$WORK/differences" \
+    "[x['path'] for x in d['listed'] if x['what'].startswith(('content', 'size') + (('missing',) if '$KIND' == 'data-pack' else ()))]")
+  if ((${#unnamed[@]} > 0)) && ! grep -a -q -i -E 'no (such )?snapshot|cannot (be )?open|not found' "$WORK/messages"; then
+    echo "$name: ${unnamed[0]} is wrong or missing and not named (exit $RC)" >>"$WORK/verdicts"
+  fi
+}
+
+# one_damage BLOB DAMAGE ROCKSDB
+one_damage() {
+  local blob=$1 damage=$2 rocksdb=$3 must_work=yes status=0 name
+  HURT=no
+  : >"$WORK/verdicts"
+  "$PYTHON" "$HF_TOOLS/damage.py" apply "$(repository_dir)" "$blob" "$damage" || status=$?
+  [[ $status != 3 ]] || return 0
+  [[ $status == 0 ]]
+  [[ $rocksdb == kept ]] || rocksdb_dirs | while IFS= read -r name; do rm -rf "$name"; done
+  case $KIND in
+    data-pack | tree-pack | snapshot) must_work=no ;;
+    # A log that ends earlier looks like an older one.
+    log) [[ $damage != delete ]] || must_work=no ;;
+  esac
+  server_launch
+  wait_until 60 server_ready_or_gone || echo "the server does not answer" >>"$WORK/verdicts"
+  if ! is_running "$(server_pid)"; then
+    echo "the server ended at its start: $(tail -n 1 "$SERVER_LOG")" >>"$WORK/verdicts"
+  else
+    for name in first second other; do
+      local needed=$must_work
+      # One damaged manifest is one lost snapshot. (Swapped, it is two.)
+      if [[ $KIND == snapshot && $damage != swap* && $blob != *"$(<"$WORK/id.$name")" ]]; then needed=yes; fi
+      check_snapshot $name $needed
+    done
+    hf verify
+    if [[ $HURT == yes && $RC == 0 ]]; then echo "verify finds nothing" >>"$WORK/verdicts"; fi
+    if [[ $must_work == yes && $RC != 0 && $KIND != log ]]; then
+      echo "verify: exit $RC: $(tail -n 1 "$WORK/err")" >>"$WORK/verdicts"
+    fi
+    if [[ $KIND == snapshot ]]; then
+      cat "$WORK/out" "$WORK/err" >"$WORK/messages"
+      grep -a -q "$(basename "$blob" | cut -c 1-8)" "$WORK/messages" || echo "verify does not name the damaged manifest" >>"$WORK/verdicts"
+    fi
+    is_running "$(server_pid)" || echo "the server died" >>"$WORK/verdicts"
+    server_stop
+  fi
+  pristine_again
+  if [[ -s $WORK/verdicts ]]; then
+    sed "s|^|$blob $damage, RocksDB $rocksdb: |" "$WORK/verdicts" | tee -a "$WORK/bad.$KIND"
+  fi
+}
+
+case_setup() {
+  server_start
+  expect 0 repository create
+  # A second generation of slots.
+  expect 0 repository recovery-key
+  expect 0 repository unlock
+  make_small_tree "$WORK/tree.first"
+  mkdir "$WORK/tree.first/names"
+  for i in {1..60}; do seq $i $((i * 40)) >"$WORK/tree.first/names/file-$i"; done
+  setfattr -n user.x -v "$(head -c 1500 /dev/urandom | base64 -w 0)" "$WORK/tree.first/tiny"
+  # All snapshots are of one path, so that they are restored to the same names.
+  cp -a "$WORK/tree.first" "$WORK/source"
+  snapshot "$WORK/source"
+  echo "$ID" >"$WORK/id.first"
+  head -c 2000000 /dev/urandom >"$WORK/source/large-2.bin"
+  rm "$WORK/source/names/file-7"
+  echo changed >"$WORK/source/logs/one.log"
+  cp -a "$WORK/source" "$WORK/tree.second"
+  snapshot "$WORK/source"
+  echo "$ID" >"$WORK/id.second"
+  mkdir "$WORK/tree.other"
+  head -c 1500000 /dev/urandom >"$WORK/tree.other/unrelated.bin"
+  seq 1 4000 >"$WORK/tree.other/unrelated.txt"
+  snapshot "$WORK/tree.other"
+  echo "$ID" >"$WORK/id.other"
+  server_stop
+  cp -a "$SERVER_HOME" "$PRISTINE"
+}
+
+case_damaged() {
+  KIND=$1
+  local sample=() count=0 blob damage rocksdb
+  [[ $DAMAGES == all ]] || sample=(--sample "$DAMAGES")
+  "$PYTHON" "$HF_TOOLS/damage.py" list "$(repository_dir)" "$KIND" --seed "$SEED" "${sample[@]}" >"$WORK/list"
+  [[ -s $WORK/list ]] || fail "no blob of this kind in $(repository_dir)"
+  # Key slots are what a password opens; an unlocked agent would not read them.
+  [[ $KIND != slots && $KIND != ring ]] || use_agent fresh
+  while read -r blob damage; do
+    count=$((count + 1))
+    # A sample takes them in turn.
+    if [[ $DAMAGES == all || $((count % 2)) == 0 ]]; then one_damage "$blob" "$damage" kept; fi
+    if [[ $DAMAGES == all || $((count % 2)) == 1 ]]; then one_damage "$blob" "$damage" deleted; fi
+  done <"$WORK/list"
+  if [[ -s $WORK/bad.$KIND ]]; then
+    fail "$(wc -l <"$WORK/bad.$KIND") findings in $count damages: $(head -n 4 "$WORK/bad.$KIND" | cut -c 1-250)"
+  fi
+  echo "$count damages"
+}
+
+case_all_key_slots_damaged() {
+  local file
+  for file in "$(repository_dir)"/keys/slots-*; do truncate -s 20 "$file"; done
+  server_start
+  use_agent without-anything
+  expect 2 verify
+  expect_said 'key\|slot'
+  server_answers || fail "the server no longer answers"
+  server_stop
+  pristine_again
+}
+
+case_undamaged_still_works() {
+  server_start
+  KIND=none HURT=no
+  : >"$WORK/verdicts"
+  local name
+  for name in first second other; do check_snapshot $name yes; done
+  [[ ! -s $WORK/verdicts ]] || fail "$(head -n 1 "$WORK/verdicts")"
+  expect 0 verify
+}
+
+echo "corruption.sh: seed $SEED"
+check setup
+for kind in format slots ring data-pack tree-pack index snapshot log; do check damaged $kind; done
+check all_key_slots_damaged
+check undamaged_still_works
+finish
