@@ -102,6 +102,7 @@ struct Block {
   std::string names;
   std::vector<Item> items;
   std::vector<Event> events;
+  bool last = false;    // of its directory
   int fatal_error = 0;  // of the root
   uint64_t charged_bytes = 0;
 };
@@ -114,7 +115,7 @@ struct Branch {
   RecordQueue queue;  // FileIdentity, name
 };
 
-// A directory that was started. Whoever set `busy` owns the part above it.
+// A directory that was started. Whoever set `busy` owns the first part; the second belongs to the scanner's lock.
 struct Node {
   std::shared_ptr<PosixDirectory> directory;
   std::shared_ptr<const IgnoreChain> rules;
@@ -124,9 +125,9 @@ struct Node {
   bool only_cache_tag = false;
   std::unique_ptr<Branch> branch;  // being filled
 
-  uint64_t charged_bytes = 0;  // for the names
   bool busy = false;
-  bool done = false;  // no more blocks will come
+  bool done = false;           // no more blocks will come
+  uint64_t charged_bytes = 0;  // for the names
   std::deque<std::unique_ptr<Block>> ready;
 };
 
@@ -236,6 +237,10 @@ absl::Status PosixScanner::Start() {
     }
     fd = std::make_shared<SharedFd>(readable);
   }
+  {
+    absl::MutexLock lock(&pseudo_mu_);
+    pseudo_[root_.stat.identity.device] = false;  // asked below; a pseudo root has nothing inside to ask about
+  }
   auto directory = std::make_shared<PosixDirectory>(fd, root_.stat);
   root_.directory = directory;
   absl::MutexLock lock(&mu_);
@@ -250,7 +255,6 @@ absl::Status PosixScanner::Start() {
     root_.flags = kEntryNotDescended;
     return absl::OkStatus();
   }
-  pseudo_[root_.stat.identity.device] = false;
   auto node = std::make_unique<Node>();
   node->directory = std::move(directory);
   work_.push_back({std::move(node), nullptr});
@@ -456,7 +460,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     node->names = nullptr;
     node->fd = nullptr;
     node->rules = nullptr;
-    node->done = true;
+    block->last = true;
   }
   block->charged_bytes = sizeof(Block) + sizeof(Node) + block->names.capacity() +
                          block->items.capacity() * sizeof(Block::Item) + block->events.capacity() * sizeof(Event);
@@ -523,8 +527,9 @@ void PosixScanner::WorkOn(Position position, Workbench* bench) {
   mu_.Lock();
   charged_bytes_ += block->charged_bytes + names_bytes - node->charged_bytes;
   node->charged_bytes = names_bytes;
-  node->ready.push_back(std::move(block));
+  node->done = block->last;
   node->busy = false;
+  node->ready.push_back(std::move(block));
   if (node->done && node->branch != nullptr) {
     Position inserted = work_.insert(std::next(position), WorkItem{nullptr, std::move(node->branch)});
     // Is it before first_open_? Looking as far as the next branch tells; few nodes are in between.
