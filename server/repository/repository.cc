@@ -171,7 +171,8 @@ absl::Status Repository::RecoverSpool() {
 
 absl::Status Repository::OpenIndex(bool* rebuilt) {
   absl::StatusOr<std::unique_ptr<KvStore>> kv = kv_factory_.open();
-  absl::StatusOr<std::unique_ptr<ChunkIndex>> index = kv.status();
+  absl::StatusOr<std::unique_ptr<ChunkIndex>> index = absl::UnavailableError("not open");
+  if (!kv.ok()) index = kv.status();
   if (kv.ok()) index = ChunkIndex::Open(**kv, key_.repository);
   if (absl::IsDataLoss(index.status()) || absl::IsFailedPrecondition(index.status())) {
     Warn(absl::StrCat("the index could not be used (", index.status().message(), ") and has been rebuilt"));
@@ -292,8 +293,8 @@ absl::Status Repository::RecoverManifests(bool log_has_holes) {
     std::optional<CatalogSnapshot> known = catalog_.Find(*id);
     if (known && (known->deleted || !known->source.empty())) continue;
     absl::StatusOr<std::string> bytes = GetManifest({}, *id);
-    absl::StatusOr<ParsedManifest> parsed = bytes.status();
-    if (bytes.ok()) parsed = ParseManifest(*bytes);
+    absl::StatusOr<ParsedManifest> parsed =
+        bytes.ok() ? ParseManifest(*bytes) : absl::StatusOr<ParsedManifest>(bytes.status());
     if (parsed.ok()) {
       candidates.push_back(*std::move(parsed));
     } else if (absl::IsUnavailable(parsed.status())) {
