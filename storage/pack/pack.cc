@@ -322,6 +322,7 @@ absl::StatusOr<bool> SeemsToHoldARecord(const FrameReader::ReadRange& read, uint
 absl::StatusOr<std::optional<PackSummary>> RecoverSpoolFile(Io io, std::string_view path_view,
                                                             const CatalogKey& key) {
   const std::string path(path_view);
+  if (path_view.ends_with(kUnreadableSuffix)) return std::nullopt;  // set aside before
   ASSIGN_OR_RETURN(auto file, io.files.Open(path, OpenMode::kAppendExisting));
   ASSIGN_OR_RETURN(uint64_t bytes, file->Size());
   FrameReader::ReadRange read = FileRange(*file);

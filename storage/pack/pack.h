@@ -92,8 +92,8 @@ class PackWriter {
 // A spool file left by a crash: cuts it behind its last good record and finishes it as Finish would; a file that is
 // already finished is only checked. nullopt: nothing in it was worth keeping, the file was removed. Reads all of it.
 // What cannot have come from a crash is kept: a whole first record that this key does not open is set aside as
-// <path>.unreadable (nullopt); a finished file that it does not open is PERMISSION_DENIED, an unknown version
-// FAILED_PRECONDITION.
+// <path>.unreadable (nullopt, and so is every later call for that name); a finished file that it does not open is
+// PERMISSION_DENIED, an unknown version FAILED_PRECONDITION.
 absl::StatusOr<std::optional<PackSummary>> RecoverSpoolFile(Io io, std::string_view path, const CatalogKey& key);
 
 // Puts a finished spool file under its name. OK when it is there afterwards (also if it already was).

@@ -359,6 +359,9 @@ TEST_F(PackTest, DoesNotThrowAwayWhatAnotherKeyMayOpen) {
   ASSERT_OK_AND_ASSIGN(auto recovered, RecoverSpoolFile(io_, path, TestKey(8)));
   EXPECT_FALSE(recovered.has_value());
   EXPECT_EQ(Content(path + ".unreadable"), bytes.substr(0, bytes.size() - 1));
+  ASSERT_OK_AND_ASSIGN(auto again, RecoverSpoolFile(io_, path + ".unreadable", TestKey(8)));
+  EXPECT_FALSE(again.has_value());
+  EXPECT_EQ(Content(path + ".unreadable"), bytes.substr(0, bytes.size() - 1));
 }
 
 TEST_F(PackTest, DoesNotGuessAtASpoolFileOfANewerVersion) {
