@@ -18,6 +18,7 @@
 #include "client/restore/content_map.h"
 #include "client/restore/spill.h"
 #include "client/restore/target.h"
+#include "client/restore/target_errno.h"
 #include "core/base/codec.h"
 #include "core/crypto/blake3.h"
 
@@ -126,7 +127,7 @@ absl::Status WriteAt(int fd, uint64_t offset, std::string_view bytes) {
     const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (n < 0) {
       if (errno == EINTR) continue;
-      return absl::ErrnoToStatus(errno, "write");
+      return TargetErrno(errno, "write");
     }
     offset += n;
     bytes.remove_prefix(n);
@@ -518,7 +519,7 @@ bool Restorer::Decide(const DirRef& dir, const Entry& entry, const Metadata& met
   struct stat st;
   if (::fstatat(*fd, entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return true;
-    TargetError(dir, entry.name, "look", absl::ErrnoToStatus(errno, "stat"));
+    TargetError(dir, entry.name, "look", TargetErrno(errno, "stat"));
     return false;
   }
   if (options_.overwrite == OverwriteMode::kSkip) {
@@ -1077,9 +1078,9 @@ void Restorer::RunJob(Job& job, const absl::StatusOr<OpenedChunk>& chunk, Pinned
 
 absl::Status Restorer::SetSize(int fd, const FileTask& task) {
   if (task.map == nullptr) return absl::OkStatus();
-  if (::ftruncate(fd, static_cast<off_t>(task.size)) != 0) return absl::ErrnoToStatus(errno, "set size");
+  if (::ftruncate(fd, static_cast<off_t>(task.size)) != 0) return TargetErrno(errno, "set size");
   if (!options_.sparse && ::fallocate(fd, 0, 0, static_cast<off_t>(task.size)) != 0 && errno != EOPNOTSUPP) {
-    return absl::ErrnoToStatus(errno, "allocate");
+    return TargetErrno(errno, "allocate");
   }
   return absl::OkStatus();
 }
@@ -1242,7 +1243,7 @@ void Restorer::FileWritten(const FileTask& task, uint64_t bytes, std::vector<Dat
 
 absl::Status Restorer::VerifyFile(int fd, uint64_t size, const std::vector<DataRange>& ranges, std::string& buffer) {
   struct stat st;
-  if (::fstat(fd, &st) != 0) return absl::ErrnoToStatus(errno, "stat");
+  if (::fstat(fd, &st) != 0) return TargetErrno(errno, "stat");
   if (!S_ISREG(st.st_mode) || static_cast<uint64_t>(st.st_size) != size) {
     return absl::DataLossError(absl::StrCat("it has ", st.st_size, " bytes, not ", size));
   }
@@ -1252,7 +1253,7 @@ absl::Status Restorer::VerifyFile(int fd, uint64_t size, const std::vector<DataR
     while (begin < end) {
       const ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), end - begin), begin);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return absl::ErrnoToStatus(errno, "read again");
+      if (n < 0) return TargetErrno(errno, "read again");
       if (n == 0) return absl::DataLossError("it ends early");
       if (!consume(std::string_view(buffer.data(), n))) {
         return absl::DataLossError(absl::StrCat("other bytes than were written, near offset ", begin));
@@ -1323,7 +1324,7 @@ void Restorer::VerifySome() {
     if (status.ok()) {
       const int fd = ::openat(dir_fd, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
       if (fd < 0) {
-        status = absl::ErrnoToStatus(errno, "open again");
+        status = TargetErrno(errno, "open again");
       } else {
         status = VerifyFile(fd, size, ranges, buffer);
         ::close(fd);
@@ -1342,7 +1343,7 @@ void Restorer::VerifySome() {
 void Restorer::VerifyAll() {
   run_.observer.OnPhase(RestorePhase::kVerifying);
   if (::syncfs(target_.root_fd()) != 0) {
-    run_.Fail(absl::ErrnoToStatus(errno, "flush the target to disk"));
+    run_.Fail(TargetErrno(errno, "flush the target to disk"));
     return;
   }
   std::vector<std::thread> threads;

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "client/restore/target_errno.h"
+
 namespace holdfast {
 
 SpillStore::~SpillStore() {
@@ -27,7 +29,7 @@ absl::Status SpillStore::Flush() {
                                             reinterpret_cast<uintptr_t>(this));
       fd_ = ::openat(directory_fd_, name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
                      0600);
-      if (fd_ < 0) return absl::ErrnoToStatus(errno, "make a temporary file in the target");
+      if (fd_ < 0) return TargetErrno(errno, "make a temporary file in the target");
       ::unlinkat(directory_fd_, name.c_str(), 0);
     }
   }
@@ -36,7 +38,7 @@ absl::Status SpillStore::Flush() {
     ssize_t n = ::pwrite(fd_, memory_.data() + done, memory_.size() - done, base_ + done);
     if (n < 0) {
       if (errno == EINTR) continue;
-      return absl::ErrnoToStatus(errno, "write a temporary file in the target");
+      return TargetErrno(errno, "write a temporary file in the target");
     }
     done += n;
   }
@@ -57,7 +59,7 @@ absl::StatusOr<uint64_t> SpillStore::Read(uint64_t offset, std::string* record) 
   char head[512];
   ssize_t n = ::pread(fd_, head, std::min<uint64_t>(sizeof(head), base_ - offset), offset);
   if (n < static_cast<ssize_t>(sizeof(length))) {
-    return absl::ErrnoToStatus(n < 0 ? errno : EIO, "read a temporary file in the target");
+    return TargetErrno(n < 0 ? errno : EIO, "read a temporary file in the target");
   }
   std::memcpy(&length, head, sizeof(length));
   record->resize(length);
@@ -66,7 +68,7 @@ absl::StatusOr<uint64_t> SpillStore::Read(uint64_t offset, std::string* record) 
   while (have < length) {
     n = ::pread(fd_, record->data() + have, length - have, offset + sizeof(length) + have);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return absl::ErrnoToStatus(n < 0 ? errno : EIO, "read a temporary file in the target");
+    if (n <= 0) return TargetErrno(n < 0 ? errno : EIO, "read a temporary file in the target");
     have += n;
   }
   return offset + sizeof(length) + length;
@@ -80,7 +82,7 @@ absl::Status SpillStore::Truncate(uint64_t offset) {
   memory_.clear();
   base_ = offset;
   if (::ftruncate(fd_, static_cast<off_t>(offset)) != 0) {
-    return absl::ErrnoToStatus(errno, "truncate a temporary file in the target");
+    return TargetErrno(errno, "truncate a temporary file in the target");
   }
   return absl::OkStatus();
 }

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "client/restore/target_errno.h"
 #include "core/base/limits.h"
 
 namespace holdfast {
@@ -22,11 +23,7 @@ namespace {
 constexpr char kDefaultAcl[] = "system.posix_acl_default";
 constexpr char kAccessAcl[] = "system.posix_acl_access";
 
-absl::Status Errno(std::string_view action) {
-  // Not a sign that the target as a whole is full.
-  if (errno == EMLINK) return absl::FailedPreconditionError(absl::StrCat(AbslView(action), ": too many links"));
-  return absl::ErrnoToStatus(errno, AbslView(action));
-}
+absl::Status Errno(std::string_view action) { return TargetErrno(errno, action); }
 
 int OpenDirectoryAt(int fd, const char* name) {
   return ::openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -144,7 +141,7 @@ absl::StatusOr<std::unique_ptr<Target>> Target::Open(RestoreRun& run, std::strin
     std::error_code error;
     if (p.has_parent_path()) std::filesystem::create_directories(p.parent_path(), error);
     if (error) {
-      return absl::ErrnoToStatus(error.value(), absl::StrCat("make the directories above ", path));
+      return TargetErrno(error.value(), "make the directories above " + path);
     }
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Errno("make directory " + path);
     target->root_existed_ = false;
@@ -457,7 +454,7 @@ void Target::SetXattrs(int fd, bool through_proc, const std::vector<Xattr>& xatt
                      : ::fsetxattr(fd, x.name.c_str(), x.value.data(), x.value.size(), 0);
     if (result == 0) continue;
     const int error = errno;
-    const absl::Status status = absl::ErrnoToStatus(error, "set extended attribute");
+    const absl::Status status = TargetErrno(error, "set extended attribute");
     const bool privileged = x.name.starts_with("trusted.") || x.name.starts_with("security.");
     if (error == EOPNOTSUPP || ((error == EPERM || error == EACCES) && (euid_ != 0 || privileged))) {
       run_.XattrNotRestored(path, x.name, status);
