@@ -310,7 +310,7 @@ check() {
       ;;
     77)
       HF_SKIPPED=$((HF_SKIPPED + 1))
-      echo "skip $label: $why"
+      echo "skip $label: ${why% }"
       ;;
     *)
       HF_FAILED=$((HF_FAILED + 1))
@@ -323,6 +323,36 @@ check() {
       ;;
   esac
   [[ -z ${HOLDFAST_TEST_TIMES:-} ]] || echo "    $((SECONDS - started)) s"
+}
+
+# run_as_ordinary_user [VAR=VALUE]: runs this test file again as nobody, from copies that nobody can
+# read, and counts its results here.
+run_as_ordinary_user() {
+  local line copy file totals=
+  copy=$(mktemp -d /tmp/hf.XXXXXX)
+  mkdir "$copy/tests" "$copy/bin"
+  cp -r "$HF_E2E" "$HF_TOOLS" "$copy/tests/"
+  cp "$HOLDFAST_BIN/holdfast" "$HOLDFAST_BIN/holdfastd" "$copy/bin/"
+  chmod -R a+rX "$copy"
+  file=$(realpath --relative-to="$HF_E2E" "$0")
+  while IFS= read -r line; do
+    case $line in
+      'ok '*) HF_PASSED=$((HF_PASSED + 1)) ;;
+      'FAIL '*) HF_FAILED=$((HF_FAILED + 1)) ;;
+      *' passed, '*' failed')
+        totals=seen
+        continue
+        ;;
+      *': needs root') continue ;;
+    esac
+    echo "$line${line:+ (ordinary user)}"
+  done < <(cd / && setpriv --reuid 65534 --regid 65534 --clear-groups \
+    env HOLDFAST_BIN="$copy/bin" "$@" "$copy/tests/e2e/$file" 2>&1)
+  rm -rf "$copy"
+  [[ -n $totals ]] || {
+    HF_FAILED=$((HF_FAILED + 1))
+    echo "FAIL ordinary_user: did not come to its end"
+  }
 }
 
 # The totals; cases that could not run here are named above and count as neither.

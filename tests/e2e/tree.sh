@@ -9,6 +9,11 @@ SEED=${HOLDFAST_TEST_SEED:-$RANDOM}
 IS_ROOT=0
 [[ $(id -u) == 0 ]] && IS_ROOT=1
 
+case_setup() {
+  server_start
+  expect 0 repository create
+}
+
 # --- Equal ----------------------------------------------------------------------------------------
 
 case_adversarial_tree() {
@@ -300,42 +305,7 @@ case_full_disk_at_the_restore() {
   umount "$WORK/small-disk"
 }
 
-# --- The same as an ordinary user -----------------------------------------------------------------
-
-# Runs this file again as nobody, from copies that nobody can read, and counts its results here.
-as_ordinary_user() {
-  local line copy
-  copy=$(mktemp -d /tmp/hf.XXXXXX)
-  mkdir "$copy/tests" "$copy/bin"
-  cp -r "$HF_E2E" "$HF_TOOLS" "$copy/tests/"
-  cp "$HOLDFAST_BIN/holdfast" "$HOLDFAST_BIN/holdfastd" "$copy/bin/"
-  chmod -R a+rX "$copy"
-  while IFS= read -r line; do
-    case $line in
-      'ok '*) HF_PASSED=$((HF_PASSED + 1)) ;;
-      'FAIL '*) HF_FAILED=$((HF_FAILED + 1)) ;;
-      *' passed, '*' failed')
-        totals=seen
-        continue
-        ;;
-      *': needs root') continue ;;
-    esac
-    echo "$line${line:+ (ordinary user)}"
-  done < <(cd / && setpriv --reuid 65534 --regid 65534 --clear-groups \
-    env HOLDFAST_BIN="$copy/bin" "$copy/tests/e2e/tree.sh" 2>&1)
-  [[ ${totals:-} == seen ]] || {
-    HF_FAILED=$((HF_FAILED + 1))
-    echo "FAIL ordinary_user: did not come to its end"
-  }
-  rm -rf "$copy"
-}
-
 echo "tree.sh: seed $SEED"
-
-case_setup() {
-  server_start
-  expect 0 repository create
-}
 check setup
 check adversarial_tree
 check adversarial_tree_again_sends_next_to_nothing
@@ -349,6 +319,6 @@ check files_that_change_between_scan_and_read
 check files_that_change_all_the_time
 check unreadable_is_named_and_the_rest_is_saved
 check full_disk_at_the_restore
-if [[ $IS_ROOT == 1 && -z ${HOLDFAST_TEST_ONLY:-} ]]; then as_ordinary_user; fi
+if [[ $IS_ROOT == 1 && -z ${HOLDFAST_TEST_ONLY:-} ]]; then run_as_ordinary_user; fi
 check full_disk_on_the_server
 finish
