@@ -149,6 +149,9 @@ class RestoreTest : public ::testing::Test {
     EXPECT_EQ(::chown(base_.c_str(), 65534, 65534), 0);
     pid_t child = ::fork();
     if (child == 0) {
+      // The directories above may be closed to others.
+      if (::chdir(base_.c_str()) != 0) ::_exit(2);
+      options_.target = "target";
       if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(2);
       body();
       ::_exit(HasFailure() ? 1 : 0);
