@@ -7,13 +7,14 @@ namespace {
 
 constexpr size_t kHeadroomBytes = 16;
 constexpr size_t kMessageBytesTarget = 1u << 20;
+constexpr uint64_t kVerifyEvery = 64;
 constexpr uint64_t kUnansweredBytesMax = 4u << 20;  // below the server's credit: memory
 
 }  // namespace
 
 ChunkUploader::ChunkUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered,
                              UploadCounters& counters)
-    : transport_(transport), keys_(keys), offered_(offered), counters_(counters), sealer_(keys) {}
+    : transport_(transport), keys_(keys), offered_(offered), counters_(counters), sealer_(keys), opener_(keys) {}
 
 ChunkUploader::~ChunkUploader() = default;
 
@@ -115,8 +116,17 @@ absl::Status ChunkUploader::Send(Batch& batch) {
       const size_t room = RecordBytesMax(p.size, 0);
       if (message && used + room > message->capacity()) RETURN_IF_ERROR(send_message());
       if (!message) message = transport_.NewBuffer(std::max(room, kMessageBytesTarget));
-      used += sealer_.Seal(ChunkType::kData, p.ref, {}, {p.data, p.size}, p.level, /*headroom=*/true,
-                           message->data() + used);
+      const size_t record_bytes = sealer_.Seal(ChunkType::kData, p.ref, {}, {p.data, p.size}, p.level,
+                                               /*headroom=*/true, message->data() + used);
+      // A sample is opened again before it is sent: a broken compressor or bad memory must not go unnoticed for years.
+      if (sealed_++ % kVerifyEvery == 0) {
+        absl::StatusOr<OpenedChunk> opened = opener_.Open(p.ref, {message->data() + used, record_bytes});
+        if (!opened.ok()) {
+          return absl::InternalError(absl::StrCat("a chunk does not open right after it was sealed (bad memory?): ",
+                                                  opened.status().message()));
+        }
+      }
+      used += record_bytes;
       if (used >= kMessageBytesTarget) RETURN_IF_ERROR(send_message());
     }
     RETURN_IF_ERROR(send_message());

@@ -81,6 +81,8 @@ class ChunkUploader {
   OfferedIds& offered_;
   UploadCounters& counters_;
   RecordSealer sealer_;
+  RecordOpener opener_;
+  uint64_t sealed_ = 0;
   Batch open_, asked_;
   std::vector<std::string> have_answers_;  // received, not yet used (at most 2)
   uint64_t unanswered_bytes_ = 0;

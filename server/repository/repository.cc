@@ -157,10 +157,12 @@ absl::Status Repository::RecoverSpool() {
   ASSIGN_OR_RETURN(std::vector<std::string> names, io_.files.List(options_.spool_directory));
   for (const std::string& name : names) {
     const std::string path = absl::StrCat(options_.spool_directory, "/", name);
+    if (!ParseSpoolFileName(name)) continue;  // not ours to judge; set-aside files among them
     absl::StatusOr<std::optional<PackSummary>> summary = RecoverSpoolFile(io_, path, key_);
-    if (absl::IsDataLoss(summary.status()) || absl::IsInvalidArgument(summary.status())) {
+    // Nothing that was committed is in the spool, so one bad file there must not keep the repository closed. It stays.
+    if (absl::IsDataLoss(summary.status()) || absl::IsInvalidArgument(summary.status()) ||
+        absl::IsPermissionDenied(summary.status()) || absl::IsFailedPrecondition(summary.status())) {
       Warn(absl::StrCat("spool file ", name, " cannot be used: ", summary.status().message()));
-      RETURN_IF_ERROR(io_.files.Unlink(path));
       continue;
     }
     RETURN_IF_ERROR(summary.status());
@@ -414,6 +416,9 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
   if (std::optional<CatalogSnapshot> head = catalog_.Head(source)) {
     info.head = head->id;
     info.head_sequence = head->sequence;
+    // S3: what the client will build on stays reachable while the session lives.
+    absl::MutexLock lock(&mu_);
+    if (!session->base) session->base = head->id;
   }
   return info;
 }
