@@ -1,0 +1,308 @@
+#include "client/cli/context.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kShownMax = 10;  // candidates in a message
+
+bool IsHex(std::string_view s) {
+  return !s.empty() && s.size() <= 64 && std::all_of(s.begin(), s.end(), [](char c) { return isxdigit(static_cast<unsigned char>(c)); });
+}
+
+}  // namespace
+
+SnapshotPath ParseSnapshotPath(const std::string& text) {
+  SnapshotPath out;
+  const size_t colon = text.find(':');
+  out.snapshot = text.substr(0, colon);
+  if (colon == std::string::npos) return out;
+  for (absl::string_view part : absl::StrSplit(absl::string_view(text).substr(colon + 1), '/')) {
+    if (!part.empty() && part != ".") out.path.emplace_back(part);
+  }
+  return out;
+}
+
+std::string JoinComponents(const Components& path) {
+  std::string out;
+  for (const std::string& name : path) {
+    if (!out.empty()) out += '/';
+    out += name;
+  }
+  return out;
+}
+
+std::string UserAtHost() {
+  const passwd* user = getpwuid(geteuid());
+  std::string out = user != nullptr ? user->pw_name : absl::StrCat(geteuid());
+  char host[256] = "";
+  if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0') snprintf(host, sizeof(host), "localhost");
+  return EscapeInvalidUtf8(out + "@" + host);
+}
+
+bool SourceMatches(std::string_view label, std::string_view wanted) {
+  if (label == wanted) return true;
+  return !wanted.empty() && wanted[0] == '/' && label.size() > wanted.size() &&
+         label[label.size() - wanted.size() - 1] == ':' && label.substr(label.size() - wanted.size()) == wanted;
+}
+
+std::string ShortId(const ManifestId& id) { return HexEncode(id.view()).substr(0, 12); }
+
+Json SnapshotJson(const ListedSnapshot& s) {
+  Json out;
+  out["id"] = HexEncode(s.id.view());
+  out["source"] = s.core.source();
+  out["time"] = FormatTimeJson(s.core.started_unix_ns());
+  out["finished"] = FormatTimeJson(s.core.finished_unix_ns());
+  if (s.server_time_unix_ns != 0) out["server_time"] = FormatTimeJson(s.server_time_unix_ns);
+  out["files"] = s.core.files();
+  out["bytes"] = s.core.bytes();
+  out["complete"] = s.core.complete();
+  out["directories"] = s.core.directories();
+  out["others"] = s.core.others();
+  out["errors"] = s.core.errors();
+  out["sequence"] = s.core.sequence();
+  out["agent"] = s.core.agent();
+  return out;
+}
+
+std::string ExplainFailure(const absl::Status& status) {
+  std::string message(status.message());
+  const bool has_advice = absl::StrContains(message, "\n  ");
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      if (!has_advice) {
+        message += "\n  The server may have stopped: start it with \"holdfastd &\" and run the command again. What had "
+                   "arrived is not sent again.";
+      }
+      break;
+    case absl::StatusCode::kDataLoss:
+      if (!has_advice) message = "damaged: " + message + "\n  Run \"holdfast verify\" to see what else is affected.";
+      break;
+    case absl::StatusCode::kUnauthenticated:
+      if (!has_advice) {
+        message += "\n  Check --password-file, --password-command or HOLDFAST_PASSWORD, or use the recovery key as the "
+                   "password.";
+      }
+      break;
+    case absl::StatusCode::kPermissionDenied:
+      if (absl::StrContains(message, "another agent")) {
+        message += "\n  Give the repository's password with --password-file, --password-command or HOLDFAST_PASSWORD.";
+      }
+      break;
+    case absl::StatusCode::kResourceExhausted:
+      if (!has_advice) message += "\n  Make room (the server keeps running meanwhile) and run the command again.";
+      break;
+    case absl::StatusCode::kAborted:
+      if (!has_advice) message += "\n  Run the command again.";
+      break;
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+      message = absl::StrCat(absl::StatusCodeToString(status.code()), ": ", message);
+      break;
+    default:
+      break;
+  }
+  // What the server says is somebody else's text; our own line ends stay.
+  std::string out;
+  for (absl::string_view line : absl::StrSplit(message, '\n')) {
+    if (!out.empty()) out += '\n';
+    out += EscapeForTerminal(StdView(line));
+  }
+  return out;
+}
+
+Context::~Context() {
+  agents_.clear();
+  owners_.clear();
+}
+
+absl::StatusOr<const MachinePaths*> Context::paths() {
+  if (!paths_) {
+    ASSIGN_OR_RETURN(paths_, FindMachinePaths());
+  }
+  return &*paths_;
+}
+
+void Context::Say(std::string_view line) {
+  std::string text(line);
+  text += '\n';
+  fwrite(text.data(), 1, text.size(), stderr);
+}
+
+void Context::Note(std::string_view line) {
+  if (!json()) Say(line);
+}
+
+absl::StatusOr<Connection*> Context::connection() {
+  if (connection_) return connection_.get();
+  std::string address = options_.server;
+  if (address.empty()) {
+    const char* value = getenv("HOLDFAST_SERVER");
+    if (value != nullptr) address = value;
+  }
+  if (address.empty()) {
+    ASSIGN_OR_RETURN(const MachinePaths* found, paths());
+    address = "unix:" + found->socket();
+  }
+  ASSIGN_OR_RETURN(connection_, Connection::Connect(address));
+  return connection_.get();
+}
+
+absl::StatusOr<std::vector<v1::RepositoryInfo>> Context::ListRepositories() {
+  ASSIGN_OR_RETURN(Connection * server, connection());
+  v1::ListRepositoriesReply reply;
+  RETURN_IF_ERROR(
+      server->Call([&](grpc::ClientContext& c) { return server->stub().ListRepositories(&c, {}, &reply); }));
+  return std::vector<v1::RepositoryInfo>(reply.repositories().begin(), reply.repositories().end());
+}
+
+absl::StatusOr<RepositoryAccess::Place> Context::PlaceOf(const std::string& repository) {
+  RETURN_IF_ERROR(CheckRepositoryName(repository));
+  ASSIGN_OR_RETURN(const MachinePaths* found, paths());
+  return RepositoryAccess::Place{repository, found->config, UserAtHost()};
+}
+
+absl::StatusOr<SecretString> Context::Password(const std::string& repository) {
+  return GetPassword(options_.password, absl::StrCat("Password of repository \"", repository, "\""), false);
+}
+
+bool Context::CanAccessQuietly(const std::string& repository) {
+  if (HasPassword(options_.password)) return true;
+  absl::StatusOr<RepositoryAccess::Place> place = PlaceOf(repository);
+  return place.ok() && io_.files.Stat(RepositoryAccess::CredentialsPath(*place)).ok();
+}
+
+absl::StatusOr<RepositoryAccess*> Context::Access(const std::string& repository) {
+  if (auto it = agents_.find(repository); it != agents_.end()) return it->second.get();
+  ASSIGN_OR_RETURN(RepositoryAccess::Place place, PlaceOf(repository));
+  ASSIGN_OR_RETURN(Connection * server, connection());
+  // No file is the ordinary reason for a password; a missing repository must not look like it.
+  if (absl::IsNotFound(io_.files.Stat(RepositoryAccess::CredentialsPath(place)).status())) {
+    return OwnerAccess(repository);
+  }
+  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsAgent(*server, std::move(place), io_));
+  return (agents_[repository] = std::move(access)).get();
+}
+
+absl::StatusOr<RepositoryAccess*> Context::OwnerAccess(const std::string& repository) {
+  if (auto it = owners_.find(repository); it != owners_.end()) return it->second.get();
+  ASSIGN_OR_RETURN(RepositoryAccess::Place place, PlaceOf(repository));
+  ASSIGN_OR_RETURN(Connection * server, connection());
+  RETURN_IF_ERROR(FetchKeys(*server, repository).status());  // before a person types a password for nothing
+  ASSIGN_OR_RETURN(SecretString secret, Password(repository));
+  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsOwner(*server, std::move(place), secret, io_));
+  return (owners_[repository] = std::move(access)).get();
+}
+
+absl::StatusOr<std::vector<ListedSnapshot>> Context::ListSnapshots(const std::string& repository,
+                                                                   const std::string& source,
+                                                                   const std::string& id_prefix) {
+  ASSIGN_OR_RETURN(Connection * server, connection());
+  std::vector<ListedSnapshot> out;
+  v1::ListSnapshotsRequest request;
+  request.set_repository(repository);
+  request.set_id_prefix(id_prefix);
+  do {
+    v1::ListSnapshotsReply reply;
+    absl::Status status = server->Call(
+        [&](grpc::ClientContext& c) { return server->stub().ListSnapshots(&c, request, &reply); });
+    if (absl::IsNotFound(status)) return FetchKeys(*server, repository).status().ok() ? status : FetchKeys(*server, repository).status();
+    RETURN_IF_ERROR(status);
+    for (const v1::SnapshotInfo& info : reply.snapshots()) {
+      ListedSnapshot s;
+      ASSIGN_OR_RETURN(s.id, ManifestId::FromBytes(info.id()));
+      ASSIGN_OR_RETURN(s.core, ParseManifestCore(info.core()));
+      s.server_time_unix_ns = info.server_time_unix_ns();
+      if (source.empty() || SourceMatches(s.core.source(), source)) out.push_back(std::move(s));
+    }
+    request.set_page_token(reply.next_page_token());
+  } while (!request.page_token().empty());
+  return out;
+}
+
+absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& repository, const std::string& text,
+                                                     const std::string& source) {
+  const std::string wanted = absl::AsciiStrToLower(text);
+  if (wanted == "latest") {
+    ASSIGN_OR_RETURN(std::vector<ListedSnapshot> all, ListSnapshots(repository, source));
+    if (all.empty()) {
+      return absl::NotFoundError(source.empty() ? "there are no snapshots yet\n  Make one with: holdfast snapshot create PATH"
+                                                : "there is no snapshot of source \"" + source +
+                                                      "\"\n  See what there is with: holdfast snapshot list");
+    }
+    std::set<std::string> sources;
+    const ListedSnapshot* latest = &all[0];
+    for (const ListedSnapshot& s : all) {
+      sources.insert(s.core.source());
+      if (s.core.sequence() >= latest->core.sequence()) latest = &s;
+    }
+    if (sources.size() > 1) {
+      std::string message = "\"latest\" of which source? There are several:";
+      size_t shown = 0;
+      for (const std::string& s : sources) {
+        if (++shown > kShownMax) break;
+        absl::StrAppend(&message, "\n    ", s);
+      }
+      if (sources.size() > kShownMax) absl::StrAppend(&message, "\n    and ", sources.size() - kShownMax, " more");
+      return absl::InvalidArgumentError(message + "\n  Choose with --source, by label or path.");
+    }
+    return *latest;
+  }
+  if (!IsHex(wanted)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is not a snapshot: give an id, the beginning of one, or \"latest\""));
+  }
+  ASSIGN_OR_RETURN(std::vector<ListedSnapshot> found, ListSnapshots(repository, source, wanted));
+  if (found.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("no snapshot has an id that begins with ", wanted, "\n  See what there is with: holdfast snapshot list"));
+  }
+  if (found.size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(found.size(), " snapshots have ids that begin with ", wanted, "\n  Give more of the id."));
+  }
+  return found[0];
+}
+
+absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& repository, const ManifestId& id) {
+  ASSIGN_OR_RETURN(Connection * server, connection());
+  // Whether the keys are right is said before anything else.
+  ASSIGN_OR_RETURN(RepositoryAccess * access, Access(repository));
+  v1::GetManifestRequest request;
+  request.set_repository(repository);
+  request.set_id(std::string(id.view()));
+  v1::GetManifestReply reply;
+  absl::Status status = server->Call(
+      [&](grpc::ClientContext& c) { return server->stub().GetManifest(&c, request, &reply); });
+  if (!status.ok()) return Annotate(status, "snapshot " + ShortId(id));
+  auto out = std::make_unique<OpenSnapshot>();
+  out->id = id;
+  absl::StatusOr<RepositoryAccess::Snapshot> opened = access->OpenSnapshot(reply.manifest(), id);
+  // Another agent's: the owner opens it.
+  if (absl::IsPermissionDenied(opened.status()) && !access->is_owner() &&
+      (HasPassword(options_.password) || CanPrompt())) {
+    ASSIGN_OR_RETURN(access, OwnerAccess(repository));
+    opened = access->OpenSnapshot(reply.manifest(), id);
+  }
+  if (!opened.ok()) return Annotate(opened.status(), "snapshot " + ShortId(id));
+  out->opened = *std::move(opened);
+  out->source = std::make_unique<RpcChunkSource>(*server, repository, out->opened.sealing);
+  out->reader = std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root,
+                                                 out->opened.manifest.core.root_level());
+  return out;
+}
+
+}  // namespace holdfast

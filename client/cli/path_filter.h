@@ -1,0 +1,54 @@
+// --include and --exclude of a restore: patterns of .gitignore, relative to the root of the snapshot.
+#ifndef HOLDFAST_CLIENT_CLI_PATH_FILTER_H_
+#define HOLDFAST_CLIENT_CLI_PATH_FILTER_H_
+
+#include <string>
+#include <vector>
+
+#include "client/scan/ignore_rules.h"
+#include "core/tree/entry.h"
+
+namespace holdfast {
+
+// Immutable after construction; any thread.
+class PathFilter {
+ public:
+  // No includes: everything is included.
+  PathFilter(const std::vector<std::string>& includes, const std::vector<std::string>& excludes) {
+    for (const std::string& line : includes) includes_.AddLine(line);
+    for (const std::string& line : excludes) excludes_.AddLine(line);
+  }
+
+  enum class Verdict {
+    kTake,
+    kLeaveOut,    // a directory: with all below it
+    kLookInside,  // a directory that is not wanted itself
+  };
+  // Directories above `path` were not left out.
+  Verdict Match(const Components& path, bool is_directory) const {
+    std::string joined;
+    size_t name_offset = 0;
+    bool included = includes_.empty();
+    for (size_t i = 0; i < path.size(); ++i) {
+      if (i > 0) joined += '/';
+      name_offset = joined.size();
+      joined += path[i];
+      const bool is_last = i + 1 == path.size();
+      // What is inside of something included is included, too.
+      included = included ||
+                 includes_.Match(joined, name_offset, is_directory || !is_last) == IgnoreVerdict::kExclude;
+    }
+    if (!path.empty() && excludes_.Match(joined, name_offset, is_directory) == IgnoreVerdict::kExclude) {
+      return Verdict::kLeaveOut;
+    }
+    if (included) return Verdict::kTake;
+    return is_directory ? Verdict::kLookInside : Verdict::kLeaveOut;
+  }
+
+ private:
+  IgnoreList includes_, excludes_;  // both say kExclude where they match
+};
+
+}  // namespace holdfast
+
+#endif  // HOLDFAST_CLIENT_CLI_PATH_FILTER_H_

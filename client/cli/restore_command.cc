@@ -1,0 +1,211 @@
+// holdfast restore
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "client/cli/commands.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/path_filter.h"
+#include "client/cli/progress.h"
+#include "client/restore/restore.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint64_t kNotesShownMax = 50;
+constexpr uint64_t kProblemsInJsonMax = 10000;
+
+struct RestoreArguments {
+  std::string snapshot;
+  std::string repository = "default";
+  std::string source;
+  std::string target;
+  std::vector<std::string> includes, excludes;
+  std::string overwrite = "never";
+  bool verify = false;
+  bool no_owner = false;
+  bool numeric_owner = false;
+};
+
+class Observer : public RestoreObserver {
+ public:
+  explicit Observer(bool json) : json_(json) {}
+  void set_progress(Progress* progress) { progress_ = progress; }
+
+  void OnProblem(const RestoreProblem& problem) override {
+    const bool is_note = problem.kind == RestoreProblemKind::kNote;
+    if (json_ && problems_.size() < kProblemsInJsonMax) {
+      Json item;
+      SetName(item, "path", problem.path);
+      item["kind"] = is_note ? "note" : problem.kind == RestoreProblemKind::kRepository ? "repository" : "target";
+      item["operation"] = EscapeInvalidUtf8(problem.operation);
+      item["message"] = EscapeInvalidUtf8(StdView(problem.status.message()));
+      problems_.push_back(std::move(item));
+    }
+    if (is_note && (json_ || ++notes_ > kNotesShownMax)) return;
+    progress_->Message(absl::StrFormat("%s%s: %s: %s", is_note ? "note: " : "holdfast: ",
+                                       EscapeForTerminal(problem.path), problem.operation,
+                                       EscapeForTerminal(StdView(problem.status.message()))));
+  }
+  void OnPhase(RestorePhase phase) override { phase_.store(phase); }
+
+  RestorePhase phase() const { return phase_.load(); }
+  Json& problems() { return problems_; }
+
+ private:
+  const bool json_;
+  Progress* progress_ = nullptr;
+  std::atomic<RestorePhase> phase_{RestorePhase::kRestoring};
+  uint64_t notes_ = 0;
+  Json problems_ = Json::array();
+};
+
+OverwriteMode ParseOverwrite(const std::string& text) {
+  if (text == "if-changed") return OverwriteMode::kIfChanged;
+  if (text == "always") return OverwriteMode::kAlways;
+  if (text == "skip") return OverwriteMode::kSkip;
+  return OverwriteMode::kNever;
+}
+
+absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& context) {
+  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  const SnapshotPath what = ParseSnapshotPath(arguments.snapshot);
+  ASSIGN_OR_RETURN(ListedSnapshot listed,
+                   context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
+  ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed.id));
+  const pb::ManifestCore& core = snapshot->opened.manifest.core;
+
+  RestoreOptions options;
+  options.target = arguments.target;
+  options.overwrite = ParseOverwrite(arguments.overwrite);
+  options.verify = arguments.verify;
+  options.numeric_owner = arguments.numeric_owner;
+  if (arguments.no_owner) options.owner = false;
+  options.file_digest_key = snapshot->opened.file_digest_key;
+  const bool is_whole = what.path.empty() && arguments.includes.empty() && arguments.excludes.empty();
+  if (!arguments.includes.empty() || !arguments.excludes.empty()) {
+    auto filter = std::make_shared<PathFilter>(arguments.includes, arguments.excludes);
+    options.filter = [filter](const Components& path, bool is_directory) {
+      switch (filter->Match(path, is_directory)) {
+        case PathFilter::Verdict::kTake: return FilterResult::kRestore;
+        case PathFilter::Verdict::kLeaveOut: return FilterResult::kLeaveOut;
+        case PathFilter::Verdict::kLookInside: return FilterResult::kDescend;
+      }
+      return FilterResult::kRestore;
+    };
+  }
+
+  const absl::Duration start = context.io().clock.Monotonic();
+  Observer observer(context.json());
+  absl::StatusOr<RestoreStats> stats = absl::UnknownError("");
+  {
+    context.Note(absl::StrFormat("Restoring snapshot %s of %s (%s)", ShortId(listed.id),
+                                 EscapeForTerminal(core.source()), FormatTimeHuman(core.started_unix_ns())));
+    Progress progress(
+        context.json(),
+        [&] {
+          ProgressState s;
+          s.activity = observer.cancel.load()                            ? "stopping"
+                       : observer.phase() == RestorePhase::kVerifying ? "verifying"
+                                                                         : "restoring";
+          s.files = observer.files_done.load();
+          s.bytes = observer.bytes_done.load();
+          if (is_whole) {
+            s.files_expected = core.files();
+            s.bytes_expected = core.bytes();
+          }
+          return s;
+        },
+        context.io());
+    observer.set_progress(&progress);
+    InterruptScope interrupt(&observer.cancel);
+    stats = Restore(*snapshot->reader, what.path, options, observer);
+  }
+  if (!stats.ok()) {
+    if (WasInterrupted()) {
+      return absl::CancelledError(
+          "interrupted; the target has part of the snapshot\n  Run it again with --overwrite if-changed to go on.");
+    }
+    if (absl::IsNotFound(stats.status())) {
+      return absl::NotFoundError(absl::StrCat(stats.status().message(), "\n  See what there is with: holdfast ls ",
+                                              ShortId(listed.id)));
+    }
+    return stats.status();
+  }
+  const double seconds = absl::ToDoubleSeconds(context.io().clock.Monotonic() - start);
+  const ExitCode code = stats->errors() == 0 ? ExitCode::kOk : ExitCode::kIncomplete;
+  if (context.json()) {
+    Json out;
+    out["id"] = HexEncode(listed.id.view());
+    SetName(out, "target", arguments.target);
+    out["files"] = stats->files;
+    out["directories"] = stats->directories;
+    out["others"] = stats->others;
+    out["hard_links"] = stats->hard_links;
+    out["bytes"] = stats->bytes;
+    out["skipped"] = stats->skipped;
+    out["left_out"] = stats->left_out;
+    out["not_reached"] = stats->not_reached;
+    out["verified"] = stats->verified;
+    out["xattrs_not_restored"] = stats->xattrs_not_restored;
+    out["errors"] = stats->errors();
+    out["problems"] = std::move(observer.problems());
+    out["seconds"] = seconds;
+    RETURN_IF_ERROR(context.out().WriteJson(out));
+    return code;
+  }
+  std::string text = absl::StrFormat("Restored %d files, %d directories, %d others, %s to %s in %s\n", stats->files,
+                                     stats->directories, stats->others, FormatBytes(stats->bytes),
+                                     EscapeForTerminal(arguments.target), FormatDuration(seconds));
+  if (stats->skipped != 0) absl::StrAppendFormat(&text, "Left as they were: %d\n", stats->skipped);
+  if (arguments.verify) absl::StrAppendFormat(&text, "Read again and found right: %d files\n", stats->verified);
+  RETURN_IF_ERROR(context.out().Write(text));
+  if (stats->notes > kNotesShownMax) context.Say(absl::StrFormat("note: and %d more", stats->notes - kNotesShownMax));
+  if (stats->errors() != 0) {
+    context.Say(absl::StrFormat("holdfast: %d errors, named above; everything else is restored%s", stats->errors(),
+                                stats->target_errors != 0 && arguments.overwrite == "never"
+                                    ? "\n  Files that are there already are replaced with --overwrite always or "
+                                      "if-changed, and left without an error with skip."
+                                    : ""));
+  }
+  return code;
+}
+
+}  // namespace
+
+void AddRestoreCommand(CommandLine& line) {
+  auto arguments = std::make_shared<RestoreArguments>();
+  CLI::App* command = AddCommand(
+      line, line.app, "restore", "Write a snapshot, or a path inside it, to a directory",
+      "A directory's contents go into DIR; a file becomes DIR/its name. Owners are restored when run as root.\n"
+      "Patterns are those of .gitignore, from the root of the snapshot.\n"
+      "Exit status 1: some files could not be restored; they are named, and everything else is there.\n\n"
+      "Examples:\n"
+      "  holdfast restore latest --target /tmp/back\n"
+      "  holdfast restore 3f2a9c:etc/ssh --target /tmp/ssh\n"
+      "  holdfast restore latest --source /home/me --target /home/me --overwrite if-changed\n"
+      "  holdfast restore latest --target /tmp/photos --include '*.jpg' --exclude Trash",
+      [arguments](Context& c) { return RunRestore(*arguments, c); });
+  command->add_option("snapshot", arguments->snapshot, "An id, the beginning of one, or \"latest\"; a path inside it")
+      ->required()
+      ->type_name("SNAPSHOT[:PATH]");
+  command->add_option("--target,-t", arguments->target, "Where to; made when it is not there")
+      ->required()
+      ->type_name("DIR");
+  AddRepositoryOption(*command, &arguments->repository);
+  command->add_option("--source", arguments->source, "The source that \"latest\" is of")->type_name("SOURCE");
+  AddRepeatable(*command, "--include,-i", &arguments->includes, "Only what matches, and what is inside it")
+      ->type_name("PATTERN");
+  AddRepeatable(*command, "--exclude,-x", &arguments->excludes, "Not what matches")->type_name("PATTERN");
+  command
+      ->add_option("--overwrite", arguments->overwrite,
+                   "Files that are there already: never (an error each, the default), if-changed, always, skip")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"never", "if-changed", "always", "skip"}));
+  command->add_flag("--verify", arguments->verify, "Flush to disk, read everything again and compare");
+  command->add_flag("--no-owner", arguments->no_owner, "Do not restore owners and groups");
+  command->add_flag("--numeric-owner", arguments->numeric_owner, "Restore owners by number, not by name");
+}
+
+}  // namespace holdfast
