@@ -15,7 +15,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
 #include <list>
 #include <map>
 #include <thread>
@@ -34,6 +33,7 @@ namespace {
 
 constexpr size_t kBlockNames = 2048;
 constexpr size_t kBlocksAhead = 2;  // of the directory that the consumer is in
+constexpr uint64_t kNodeBytes = 768;  // a started directory: node, handle, names, allocation overhead
 constexpr size_t kListingBufferBytes = 64 << 10;
 constexpr size_t kIgnoreFileBytesMax = 1 << 20;
 constexpr uint64_t kBranchBytesMax = 4 << 20;  // names of one directory's subdirectories, waiting in memory
@@ -128,7 +128,7 @@ struct Node {
   bool busy = false;
   bool done = false;           // no more blocks will come
   uint64_t charged_bytes = 0;  // for the names
-  std::deque<std::unique_ptr<Block>> ready;
+  std::vector<std::unique_ptr<Block>> ready;  // at most kBlocksAhead, first one first
 };
 
 struct WorkItem {
@@ -462,7 +462,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     node->rules = nullptr;
     block->last = true;
   }
-  block->charged_bytes = sizeof(Block) + sizeof(Node) + block->names.capacity() +
+  block->charged_bytes = kNodeBytes + sizeof(Block) + block->names.capacity() +
                          block->items.capacity() * sizeof(Block::Item) + block->events.capacity() * sizeof(Event);
   return block;
 }
@@ -581,7 +581,7 @@ std::unique_ptr<Block> PosixScanner::NextBlock() {
     Node& node = *head->node;
     if (!node.ready.empty()) {
       std::unique_ptr<Block> block = std::move(node.ready.front());
-      node.ready.pop_front();
+      node.ready.erase(node.ready.begin());
       if (node.done && node.ready.empty()) {
         Erase(head);
       } else if (wait_for_work_ > 0) {
