@@ -625,6 +625,39 @@ case_server_option() {
   expect '2|64' snapshot list --server "nonsense:x"
 }
 
+# Cron sets none of them: both programs then meet in a directory of the machine, with data below HOME.
+case_without_xdg_variables() {
+  local run=/run/user/$(id -u) pid made
+  if [[ -d $run ]]; then made=$run/holdfast; elif [[ $(id -u) == 0 ]]; then made=/run/holdfast; else made=/tmp/holdfast-$(id -u); fi
+  [[ ! -e $made ]] || skip "$made exists already: a server of this machine may use it"
+  local bare=(env -u XDG_RUNTIME_DIR -u XDG_DATA_HOME -u XDG_CONFIG_HOME -u XDG_CACHE_HOME -u XDG_STATE_HOME HOME="$WORK/cron")
+  mkdir "$WORK/cron"
+  "${bare[@]}" -u HOLDFAST_PASSWORD "$HOLDFAST_BIN/holdfastd" >"$WORK/out.cron" 2>&1 3>&- </dev/null &
+  pid=$!
+  track cron $pid
+  local created=no
+  wait_until 30 "${bare[@]}" "$HOLDFAST_BIN/holdfast" repository list >/dev/null 2>&1 && created=yes
+  if [[ $created == yes ]]; then
+    [[ $(stat -c %a "$made") == 700 ]] || fail "$made has mode $(stat -c %a "$made")"
+    "${bare[@]}" "$HOLDFAST_BIN/holdfast" repository create >/dev/null 2>&1 || created=no
+    "${bare[@]}" "$HOLDFAST_BIN/holdfast" snapshot create "$WORK/path-a" >/dev/null 2>&1 || created=no
+    [[ -n $(find "$WORK/cron" -name packs) ]] || created=no
+  fi
+  kill -TERM $pid
+  wait_gone $pid 30 || true
+  rm -rf "$made"
+  [[ $created == yes ]] || fail "server and client do not meet without XDG variables: $(tail -n 2 "$WORK/out.cron")"
+}
+
+case_too_long_socket_path_is_said() {
+  local long status=0
+  long=$WORK/$(printf 'l%.0s' {1..120})
+  mkdir -m 0700 "$long"
+  XDG_RUNTIME_DIR=$long timeout 20 "$HOLDFAST_BIN/holdfastd" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+  [[ $status != 0 && $status != 124 ]] || fail "exit $status with a socket path of more than 107 bytes"
+  expect_said '107\|long\|short'
+}
+
 case_clean_restart() {
   local before pid status=0
   before=$(snapshot_ids)
@@ -691,5 +724,7 @@ check no_carriage_returns_without_a_terminal
 check json_everywhere
 check hostile_names_do_not_reach_the_terminal_raw
 check server_option
+check without_xdg_variables
+check too_long_socket_path_is_said
 check clean_restart
 finish

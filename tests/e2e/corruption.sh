@@ -64,8 +64,6 @@ one_damage() {
   [[ $rocksdb == kept ]] || rocksdb_dirs | while IFS= read -r name; do rm -rf "$name"; done
   case $KIND in
     data-pack | tree-pack | snapshot) must_work=no ;;
-    # A log that ends earlier looks like an older one.
-    log) [[ $damage != delete ]] || must_work=no ;;
   esac
   server_launch
   wait_until 60 server_ready_or_gone || echo "the server does not answer" >>"$WORK/verdicts"
@@ -130,7 +128,11 @@ case_damaged() {
   local sample=() count=0 blob damage rocksdb
   [[ $DAMAGES == all ]] || sample=(--sample "$DAMAGES")
   "$PYTHON" "$HF_TOOLS/damage.py" list "$(repository_dir)" "$KIND" --seed "$SEED" "${sample[@]}" >"$WORK/list"
-  [[ -s $WORK/list ]] || fail "no blob of this kind in $(repository_dir)"
+  if [[ ! -s $WORK/list ]]; then
+    # Version 1 reserves index segments and need not write any.
+    [[ $KIND != index ]] || skip "the server writes no index segments"
+    fail "no blob of this kind in $(repository_dir)"
+  fi
   # Key slots are what a password opens; an unlocked agent would not read them.
   [[ $KIND != slots && $KIND != ring ]] || use_agent fresh
   while read -r blob damage; do

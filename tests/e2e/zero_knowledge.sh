@@ -166,6 +166,28 @@ case_no_key_of_the_agent_at_the_server() {
   ! grep -q ' 0 keys' "$WORK/scanned" || fail "no keys in the agent's files"
 }
 
+# Master secret, dedup secret, reader keys, content keys and all that is derived from them, found with the
+# password by a reader that knows only docs/format.md.
+case_no_key_of_the_owner_at_the_server() {
+  local status=0
+  HOLDFAST_PASSWORD=$(tail -n 1 "$WORK/canaries") "$PYTHON" "$HF_TOOLS/format_reader.py" keys "$(repository_dir)" \
+    >"$WORK/keys" 2>"$WORK/err" || status=$?
+  [[ $status == 0 ]] || fail "the documented format does not lead to the keys: $(tail -n 1 "$WORK/err")"
+  local label
+  for label in master-secret key-encryption-key dedup-secret owner-reader-key reader-key-1 content-key-of; do
+    grep -q "^$label" "$WORK/keys" || fail "no $label found"
+  done
+  expect_nothing_found --hex-file "$WORK/keys"
+  # These keys are the right ones: the agent's file, which may have some of them, does.
+  local file
+  file=$(find "$XDG_CONFIG_HOME" -type f -name '*credentials*' | head -n 1)
+  "$PYTHON" "$HF_TOOLS/scan_secrets.py" --hex-file "$WORK/keys" --in "$file" >"$WORK/findings" &&
+    fail "the agent's file has none of the keys: they may be the wrong ones"
+  grep -q '^dedup-secret' "$WORK/findings" || fail "the agent's file has not the dedup secret"
+  ! grep -q -E '^(master-secret|key-encryption-key|owner-reader-key|admin-key|keyring-key|slot-mac-key) ' "$WORK/findings" ||
+    fail "the agent's file holds what only the owner may: $(grep -E '^(master|key-enc|owner|admin|keyring|slot)' "$WORK/findings" | head -n 1)"
+}
+
 case_nothing_after_a_restart_either() {
   unset HOLDFAST_SERVER
   proxy_stop
@@ -238,6 +260,7 @@ check new_password
 check no_canary_at_the_server
 check no_canary_while_data_is_on_its_way
 check no_key_of_the_agent_at_the_server
+check no_key_of_the_owner_at_the_server
 check nothing_after_a_restart_either
 check second_agent_reads_nothing
 check owner_reads_every_agent
