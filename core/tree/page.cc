@@ -15,6 +15,7 @@ constexpr uint8_t kItemChangeDirectory = 1, kItemEntry = 2;
 constexpr uint32_t kEntriesMax = 4096;
 constexpr uint32_t kSymlinkBytesMax = 65535;
 constexpr uint64_t kHolesMax = 1u << 22;
+constexpr uint64_t kPageHolesMax = 65536;  // of one entry, not in a side chunk
 constexpr uint32_t kStringsMax = 65536;
 
 enum Field : uint64_t {
@@ -239,6 +240,7 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
     }
     case kHoles: {
       ASSIGN_OR_RETURN(e->holes, DecodeHoles(bytes));
+      if (e->holes.size() > kPageHolesMax) return Damaged("too many holes for a page");
       return absl::OkStatus();
     }
     case kSymlink:
@@ -441,16 +443,24 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
   for (uint64_t i = 0; i < string_count && r.ok(); ++i) strings.push_back(r.LengthPrefixed(kNameBytesMax));
   uint64_t count = r.Varint();
   if (!r.ok() || count > kEntriesMax) return Damaged("entry count");
+  // The start directory comes from an index page, which is as hostile as this one.
+  for (const std::string& name : start_directory) {
+    if (!IsValidComponent(name)) return Damaged("directory name");
+  }
   LeafPage leaf;
   leaf.entries.reserve(count);
   leaf.directory_index.reserve(count);
   leaf.directories.push_back(start_directory);
   Components current = start_directory;
   std::string last_key, key;
+  bool after_entry = false;
   while (leaf.entries.size() < count) {
     uint8_t tag = r.U8();
     if (!r.ok()) return Damaged("truncated");
     if (tag == kItemChangeDirectory) {
+      // One change between two entries: each costs a copy of the whole path.
+      if (!after_entry) return Damaged("a directory change that follows no entry");
+      after_entry = false;
       uint64_t up = r.Varint(), down = r.Varint();
       if (!r.ok() || up > current.size() || down > r.remaining()) return Damaged("directory change");
       current.resize(current.size() - up);
@@ -468,8 +478,10 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
       if (e.name.empty() && !current.empty()) return Damaged("an entry without a name");
       leaf.directory_index.push_back(static_cast<uint32_t>(leaf.directories.size() - 1));
       key = EntryKey(current, e.name);
+      if (key.size() > kEntryKeyBytesMax) return Damaged("a path beyond the limit");
       if (leaf.entries.size() > 1 && key <= last_key) return Damaged("entries out of order");
       last_key.swap(key);
+      after_entry = true;
     } else {
       return Damaged("unknown item");
     }

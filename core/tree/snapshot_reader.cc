@@ -31,14 +31,16 @@ class CollectSink : public ChunkSink {
   std::vector<absl::StatusOr<OwnedChunk>> chunks;
 };
 
-absl::Status CheckTree(const absl::StatusOr<OwnedChunk>& chunk) {
-  if (!chunk.ok()) return chunk.status();
-  if (chunk->type != ChunkType::kTree) return absl::DataLossError("a data chunk where a tree page is expected");
-  return absl::OkStatus();
+// A snapshot promises its chunks: one that is missing is damage. NOT_FOUND stays for entries that do not exist.
+absl::Status CheckPresent(const absl::StatusOr<OwnedChunk>& chunk) {
+  if (absl::IsNotFound(chunk.status())) return absl::DataLossError(chunk.status().message());
+  return chunk.status();
 }
 
-bool IsAbsentOrDamaged(const absl::Status& s) {
-  return absl::IsDataLoss(s) || absl::IsNotFound(s);
+absl::Status CheckTree(const absl::StatusOr<OwnedChunk>& chunk) {
+  RETURN_IF_ERROR(CheckPresent(chunk));
+  if (chunk->type != ChunkType::kTree) return absl::DataLossError("a data chunk where a tree page is expected");
+  return absl::OkStatus();
 }
 
 // A page that is not opened yet.
@@ -49,15 +51,20 @@ struct Node {
   std::string end_key;  // start of the next sibling on any level; empty: the end of the tree
 };
 
-absl::StatusOr<LeafPage> OpenLeaf(const absl::StatusOr<OwnedChunk>& chunk, const std::string& start_key) {
+// Start and end are checked: a page that reached into the next would break the order that every reader relies on.
+absl::StatusOr<LeafPage> OpenLeaf(const absl::StatusOr<OwnedChunk>& chunk, const Node& node) {
   RETURN_IF_ERROR(CheckTree(chunk));
   Components directory;
   std::string name;
-  if (!ParseEntryKey(start_key, &directory, &name)) return absl::DataLossError("an index page with a malformed key");
+  if (!ParseEntryKey(node.start_key, &directory, &name)) return absl::DataLossError("an index page with a malformed key");
   ASSIGN_OR_RETURN(LeafPage leaf, DecodeLeaf(chunk->plaintext, chunk->children, directory));
   if (leaf.entries.empty()) return absl::DataLossError("an empty leaf");
-  if (EntryKey(leaf.directories[0], leaf.entries[0].name) != start_key) {
+  if (EntryKey(leaf.directories[0], leaf.entries[0].name) != node.start_key) {
     return absl::DataLossError("a leaf that does not start where its index page says");
+  }
+  if (!node.end_key.empty() &&
+      EntryKey(leaf.directories[leaf.directory_index.back()], leaf.entries.back().name) >= node.end_key) {
+    return absl::DataLossError("a leaf that reaches into the next");
   }
   return leaf;
 }
@@ -69,6 +76,9 @@ absl::StatusOr<std::vector<Node>> OpenIndex(const absl::StatusOr<OwnedChunk>& ch
   if (page.level != node.level) return absl::DataLossError("an index page of another level than expected");
   if (page.entries.front().start_key != node.start_key) {
     return absl::DataLossError("an index page that does not start where its parent says");
+  }
+  if (!node.end_key.empty() && page.entries.back().start_key >= node.end_key) {
+    return absl::DataLossError("an index page that reaches into the next");
   }
   std::vector<Node> out;
   out.reserve(page.entries.size());
@@ -154,7 +164,7 @@ class ScanIterator : public EntryIterator {
       Pending page = std::move(pending_.front());
       pending_.pop_front();
       if (page.node.level == 0) {
-        absl::StatusOr<LeafPage> leaf = OpenLeaf(*page.chunk, page.node.start_key);
+        absl::StatusOr<LeafPage> leaf = OpenLeaf(*page.chunk, page.node);
         if (!leaf.ok()) {
           if (!Gap(page.node, leaf.status())) return false;
           continue;
@@ -178,7 +188,7 @@ class ScanIterator : public EntryIterator {
   }
 
   bool Gap(const Node& node, const absl::Status& why) {
-    if (!IsAbsentOrDamaged(why)) {
+    if (!absl::IsDataLoss(why)) {
       status_ = why;
       return false;
     }
@@ -237,7 +247,7 @@ class DiffCursor {
     CollectSink sink(1);
     RETURN_IF_ERROR(source_.Fetch({&node.ref, 1}, sink));
     if (node.level == 0) {
-      ASSIGN_OR_RETURN(leaf_, OpenLeaf(sink.chunks[0], node.start_key));
+      ASSIGN_OR_RETURN(leaf_, OpenLeaf(sink.chunks[0], node));
       position_ = 0;
       key_ = EntryKey(directory(), entry().name);
       return absl::OkStatus();
@@ -257,9 +267,9 @@ class DiffCursor {
 
 absl::Status VisitList(ChunkSource& source, const ChunkRef& ref, uint32_t level,
                        const std::function<absl::Status(const ChunkPiece&)>& visit) {
-  ASSIGN_OR_RETURN(OwnedChunk chunk, FetchOne(source, ref));
-  RETURN_IF_ERROR(CheckTree(absl::StatusOr<OwnedChunk>(chunk)));
-  ASSIGN_OR_RETURN(ContentList list, DecodeContentList(chunk.plaintext, chunk.children));
+  const absl::StatusOr<OwnedChunk> chunk = FetchOne(source, ref);
+  RETURN_IF_ERROR(CheckTree(chunk));
+  ASSIGN_OR_RETURN(ContentList list, DecodeContentList(chunk->plaintext, chunk->children));
   if (list.level != level) return absl::DataLossError("a content list of another level than expected");
   for (const ChunkPiece& piece : list.pieces) {
     if (level == 1) {
@@ -388,13 +398,15 @@ absl::Status SnapshotReader::ForEachPiece(const Content& content,
 
 absl::Status SnapshotReader::ResolveSideChunks(Entry& entry) const {
   if (entry.xattr_chunk) {
-    ASSIGN_OR_RETURN(OwnedChunk chunk, FetchOne(source_, *entry.xattr_chunk));
-    ASSIGN_OR_RETURN(entry.xattrs, DecodeXattrs(chunk.plaintext));
+    const absl::StatusOr<OwnedChunk> chunk = FetchOne(source_, *entry.xattr_chunk);
+    RETURN_IF_ERROR(CheckPresent(chunk));
+    ASSIGN_OR_RETURN(entry.xattrs, DecodeXattrs(chunk->plaintext));
     entry.xattr_chunk.reset();
   }
   if (entry.hole_chunk) {
-    ASSIGN_OR_RETURN(OwnedChunk chunk, FetchOne(source_, *entry.hole_chunk));
-    ASSIGN_OR_RETURN(entry.holes, DecodeHoles(chunk.plaintext));
+    const absl::StatusOr<OwnedChunk> chunk = FetchOne(source_, *entry.hole_chunk);
+    RETURN_IF_ERROR(CheckPresent(chunk));
+    ASSIGN_OR_RETURN(entry.holes, DecodeHoles(chunk->plaintext));
     entry.hole_chunk.reset();
   }
   return absl::OkStatus();
