@@ -127,6 +127,10 @@ absl::Status PackPool::Append(PackKind kind, absl::Span<const PoolRecord> record
       pending_.emplace(r.header->id, r.header->uploader);
     }
     if (callbacks_.crash_point) callbacks_.crash_point("spool-append");
+    if (absl::IsInvalidArgument(status)) {
+      Release(kind, std::move(pack));  // the record was refused; the pack is as it was
+      return status;
+    }
     if (!status.ok()) {
       {
         absl::MutexLock lock(&mu_);

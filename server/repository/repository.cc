@@ -71,6 +71,41 @@ absl::StatusOr<std::string> OpenManifestBlob(std::string_view blob, const Manife
       .Open(AeadNonce{}, header, blob.substr(kManifestBlobHeaderBytes));
 }
 
+// Cuts a salvaged pack behind the last record that reads. The index counts frames from the first one on, so what lies
+// behind a lost frame cannot be addressed, and salvaging forgives more of a damaged header than reading does. What cannot
+// be read must not be promised.
+absl::Status KeepReadable(PackReader& reader, PackSummary& summary) {
+  struct Sink : RecordReadSink {
+    absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
+      if (record.ok()) return absl::OkStatus();
+      if (absl::IsUnavailable(record.status())) return record.status();
+      good = std::min(good, index);
+      return absl::OkStatus();
+    }
+    size_t good = 0;
+  } sink;
+  std::vector<RecordLocation> locations;
+  for (const PackEntry& e : summary.entries) {
+    RecordLocation l;
+    l.kind = summary.kind;
+    l.pack = summary.id;
+    l.frame_number = static_cast<uint32_t>(locations.size());
+    l.body_offset = e.body_offset;
+    l.sealed_length = e.header.sealed_length;
+    l.child_count = static_cast<uint32_t>(e.header.children.size());
+    l.id = e.header.id;
+    locations.push_back(l);
+  }
+  sink.good = locations.size();
+  RETURN_IF_ERROR(reader.Read(locations, /*verify_digests=*/false, sink));
+  summary.entries.resize(sink.good);
+  return absl::OkStatus();
+}
+
+bool HasCopyOf(uint32_t agent, const std::vector<ChunkLocation>& copies) {
+  return std::any_of(copies.begin(), copies.end(), [&](const ChunkLocation& l) { return l.uploader == agent; });
+}
+
 std::string ShortHex(const ManifestId& id) { return HexEncode(id.view().substr(0, 8)); }
 
 }  // namespace
@@ -89,6 +124,18 @@ struct Repository::Session {
   bool busy = false;             // in Commit
   absl::Duration idle_since;     // monotonic; when streams became 0
   absl::Status failed;           // not OK: can never commit
+  // A commit of this source whose outcome is unknown: settled before the next one compares heads. The next session of the
+  // source inherits it.
+  std::optional<CommittedRecord> unsettled;
+
+  // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
+  static absl::Status NoteIndex(Repository& repository, absl::Status status) {
+    if (absl::IsDataLoss(status)) {
+      absl::MutexLock lock(&repository.index_mu_);
+      repository.index_status_ = status;
+    }
+    return status;
+  }
 };
 
 Repository::Repository(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey key, RepositoryOptions options)
@@ -138,7 +185,13 @@ absl::Status Repository::OpenImpl() {
   }
   RETURN_IF_ERROR(Annotate(reconciled, "comparing the index with the storage"));
   RETURN_IF_ERROR(Annotate(OpenLog(), "reading the repository log"));
-  if (rebuilt || changed) RETURN_IF_ERROR(Annotate(MarkLivePages(), "walking the snapshots"));
+  // Always: the index may have lost its newest marks and nothing else. Costs one lookup per snapshot that is marked.
+  absl::Status marked = MarkLivePages();
+  if (absl::IsDataLoss(marked)) {
+    Session::NoteIndex(*this, marked).IgnoreError();
+    marked = ReopenIndexIfBroken();
+  }
+  RETURN_IF_ERROR(Annotate(marked, "walking the snapshots"));
   PackPool::Callbacks callbacks;
   callbacks.stored = [this](const PackSummary& summary) { return IndexPack(summary); };
   callbacks.lost = [this](const absl::Status& why) {
@@ -226,6 +279,7 @@ absl::Status Repository::ReconcileIndex(bool* changed) {
         Warn(absl::StrCat(blob.name, ": nothing can be read of it: ", summary.status().message()));
         continue;
       }
+      RETURN_IF_ERROR(KeepReadable(reader_, *summary));
     }
     RETURN_IF_ERROR(summary.status());
     RETURN_IF_ERROR(idx->AddPack(*summary));
@@ -253,11 +307,17 @@ absl::Status Repository::IndexPack(const PackSummary& summary) {
 }
 
 absl::Status Repository::ReopenIndexIfBroken() {
+  bool damaged = false;
   {
     absl::MutexLock lock(&index_mu_);
     if (index_status_.ok() && index_) return absl::OkStatus();
+    damaged = absl::IsDataLoss(index_status_);
     index_.reset();
     kv_.reset();
+  }
+  if (damaged) {
+    Warn("the index was damaged and has been rebuilt from the packs");
+    RETURN_IF_ERROR(kv_factory_.destroy());
   }
   bool rebuilt = false, changed = false;
   RETURN_IF_ERROR(OpenIndex(&rebuilt));
@@ -402,6 +462,7 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
         return absl::AlreadyExistsError(absl::StrCat("another backup of ", old->source,
                                                      " is running; wait until it ends"));
       }
+      session->unsettled = std::move(old->unsettled);
       sessions_.erase(existing->second);
       session_of_source_.erase(existing);
     }
@@ -444,6 +505,15 @@ absl::Status Repository::CloseSession(const Principal& who, const SessionId& id)
   absl::MutexLock lock(&mu_);
   absl::StatusOr<std::shared_ptr<Session>> session = FindSession(who, id);
   if (!session.ok()) return absl::OkStatus();
+  // A commit that its client no longer waits for still is the source's only one: the next session comes after it.
+  std::shared_ptr<Session> closing = *session;
+  session_idle_.Wait(&mu_, [&] { return !closing->busy; });
+  session = FindSession(who, id);
+  if (!session.ok()) return absl::OkStatus();
+  if (closing->unsettled) {
+    closing->failed = absl::AbortedError("the upload session was closed");
+    return absl::OkStatus();
+  }
   session_of_source_.erase((*session)->source);
   sessions_.erase(id);
   return absl::OkStatus();
@@ -455,7 +525,8 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
   std::vector<std::optional<uint32_t>> pending(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) pending[i] = packs_->PendingUploader(ids[i]);
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
-  ASSIGN_OR_RETURN(auto locations, idx->Lookup(ids));
+  auto copies = idx->LookupAll(ids);
+  if (!copies.ok()) return Session::NoteIndex(*this, copies.status());
   absl::MutexLock lock(&mu_);
   ASSIGN_OR_RETURN(std::shared_ptr<Session> session, FindSession(who, id));
   RETURN_IF_ERROR(session->failed);
@@ -464,10 +535,10 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
     std::optional<uint32_t> uploader;
     if (session->new_pages.contains(ids[i])) {
       uploader = session->agent;
-    } else if (locations[i]) {
+    } else if (const std::vector<ChunkLocation>& all = (*copies)[i]; !all.empty()) {
       // S2: a page is promised only if a committed snapshot reaches it.
-      if (locations[i]->type == ChunkType::kTree && !locations[i]->committed) continue;
-      uploader = locations[i]->uploader;
+      if (all[0].type == ChunkType::kTree && !all[0].committed) continue;
+      uploader = HasCopyOf(session->agent, all) ? session->agent : all[0].uploader;
     } else if (pending[i]) {
       uploader = pending[i];
     }
@@ -489,7 +560,8 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
   ids.reserve(records.size());
   for (const IncomingRecord& r : records) ids.push_back(r.header.id);
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
-  ASSIGN_OR_RETURN(auto locations, idx->Lookup(ids));
+  auto copies = idx->LookupAll(ids);
+  if (!copies.ok()) return Session::NoteIndex(*this, copies.status());
 
   std::vector<PoolRecord> data, tree;
   std::shared_ptr<Session> session;
@@ -517,14 +589,14 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
       in_message.insert(self);
       // Stored already (another stream was faster, or an interrupted run left it): the bytes need not be kept twice.
       // Another agent's copy does not count: the server cannot tell whether it is good.
-      if (locations[i] && locations[i]->uploader == session->agent) continue;
+      if (HasCopyOf(session->agent, (*copies)[i])) continue;
       PoolRecord pool{&h, records[i].header_bytes, records[i].body};
       (h.type == ChunkType::kTree ? tree : data).push_back(pool);
     }
   }
   auto drop_pending = [&](std::vector<PoolRecord>& v) {
     v.erase(std::remove_if(v.begin(), v.end(),
-                           [&](const PoolRecord& r) { return packs_->PendingUploader(r.header->id).has_value(); }),
+                           [&](const PoolRecord& r) { return packs_->PendingUploader(r.header->id) == session->agent; }),
             v.end());
   };
   drop_pending(data);
@@ -581,6 +653,7 @@ absl::StatusOr<CommitResult> Repository::Commit(const Principal& who, const Sess
     ASSIGN_OR_RETURN(session, FindSession(who, id));
     session_idle_.Wait(&mu_, [&] { return !session->busy; });
     if (auto result = committed()) return *result;
+    ASSIGN_OR_RETURN(session, FindSession(who, id));  // it may have been closed meanwhile
     RETURN_IF_ERROR(session->failed);
     session->busy = true;
   }
@@ -600,6 +673,15 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
   if (core.repository_id() != key_.repository.view() || core.source() != session.source ||
       core.agent() != session.agent) {
     return absl::InvalidArgumentError("the manifest belongs to another repository, source or agent than the session");
+  }
+  // The same record again as the next thing settles it and writes nothing twice; this session is busy, so only this thread
+  // looks at it.
+  if (session.unsettled && !catalog_.Find(session.unsettled->manifest)) {
+    RETURN_IF_ERROR(Annotate(log_->Append(*session.unsettled).status(), "settling an earlier commit of the source"));
+  }
+  session.unsettled.reset();
+  if (std::optional<CatalogSnapshot> known = catalog_.Find(parsed->id); known && !known->deleted) {
+    return CommitResult{parsed->id, known->server_time};  // it was this one
   }
   std::optional<CatalogSnapshot> head = catalog_.Head(session.source);
   const std::string_view expected = head ? head->id.view() : std::string_view();
@@ -631,7 +713,9 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
   std::vector<ChunkId> check = pages;
   check.push_back(root);
-  ASSIGN_OR_RETURN(auto locations, idx->Lookup(check));
+  auto looked_up = idx->Lookup(check);
+  if (!looked_up.ok()) return Session::NoteIndex(*this, looked_up.status());
+  const auto& locations = *looked_up;
   for (size_t i = 0; i < check.size() && missing->size() < kMissingMax; ++i) {
     if (!locations[i]) missing->push_back(check[i]);
   }
@@ -650,10 +734,13 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
   record.session = HexEncode(session.id.view());
   record.core = parsed->manifest.core();
   CrashPoint("log-put-before");
-  ASSIGN_OR_RETURN(uint64_t slot, log_->Append(std::move(record)));
+  absl::Status appended = log_->Append(record).status();
+  if (absl::IsUnavailable(appended)) session.unsettled = std::move(record);
+  RETURN_IF_ERROR(appended);
   CrashPoint("log-put-after");
-  (void)slot;
   // 6. Hints for later; the snapshot is committed whatever happens to them.
+  // Lower pages first: whoever finds a page marked does not look below it.
+  std::reverse(pages.begin(), pages.end());
   absl::Status marked = idx->MarkCommitted(pages);
   if (!marked.ok()) Warn(absl::StrCat("marking pages: ", marked.message()));
   std::optional<CatalogSnapshot> snapshot = catalog_.Find(parsed->id);
@@ -670,6 +757,8 @@ class RetrySink : public RecordReadSink {
   RetrySink(RecordReadSink& sink, const std::vector<size_t>& numbers, bool last)
       : sink_(sink), numbers_(numbers), last_(last) {}
   absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
+    // A damaged byte can look like a version of the future.
+    if (absl::IsFailedPrecondition(record.status())) record = absl::DataLossError(record.status().message());
     if (!record.ok() && !last_ && absl::IsDataLoss(record.status())) {
       failed.emplace_back(numbers_[index], record.status());
       return absl::OkStatus();
@@ -688,7 +777,9 @@ class RetrySink : public RecordReadSink {
 
 absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
-  ASSIGN_OR_RETURN(auto found, idx->Lookup(ids));
+  auto looked_up = idx->Lookup(ids);
+  if (!looked_up.ok()) return Session::NoteIndex(*this, looked_up.status());
+  const auto& found = *looked_up;
   std::vector<RecordLocation> locations;
   std::vector<size_t> numbers;
   uint64_t bytes = 0;
