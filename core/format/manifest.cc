@@ -111,6 +111,12 @@ absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb:
                                  .Seal(zero_nonce, manifest.core(), plain));
   std::string bytes = manifest.SerializeAsString();
   if (bytes.size() > kManifestBytesMax) return absl::ResourceExhaustedError("the manifest is too large");
+  // What is committed must open. Protobuf, for one, writes strings that are not UTF-8 and then refuses to read them.
+  absl::StatusOr<ParsedManifest> parsed = ParseManifest(bytes);
+  if (!parsed.ok()) return absl::InvalidArgumentError(parsed.status().message());
+  if (core.repository_id() != keys.repository.view() || !pb::ManifestSealed().ParseFromString(plain)) {
+    return absl::InvalidArgumentError("manifest: another repository, or text that is not UTF-8");
+  }
   return bytes;
 }
 
