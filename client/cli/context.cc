@@ -57,6 +57,12 @@ bool SourceMatches(std::string_view label, std::string_view wanted) {
          label[label.size() - wanted.size() - 1] == ':' && label.substr(label.size() - wanted.size()) == wanted;
 }
 
+std::string SourceName(const OpenSnapshot& snapshot) {
+  const std::string& root = snapshot.opened.manifest.sealed.root_path();
+  std::string name = root.substr(root.rfind('/') + 1);
+  return name.empty() ? "file" : name;
+}
+
 std::string ShortId(const ManifestId& id) { return HexEncode(id.view()).substr(0, 12); }
 
 Json SnapshotJson(const ListedSnapshot& s) {
@@ -219,7 +225,9 @@ absl::StatusOr<std::vector<ListedSnapshot>> Context::ListSnapshots(const std::st
     v1::ListSnapshotsReply reply;
     absl::Status status = server->Call(
         [&](grpc::ClientContext& c) { return server->stub().ListSnapshots(&c, request, &reply); });
-    if (absl::IsNotFound(status)) return FetchKeys(*server, repository).status().ok() ? status : FetchKeys(*server, repository).status();
+    if (absl::IsNotFound(status)) {
+      RETURN_IF_ERROR(FetchKeys(*server, repository).status());  // says how to create it
+    }
     RETURN_IF_ERROR(status);
     for (const v1::SnapshotInfo& info : reply.snapshots()) {
       ListedSnapshot s;

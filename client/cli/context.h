@@ -22,7 +22,7 @@ namespace holdfast {
 
 struct CommonOptions {
   std::string server;  // empty: HOLDFAST_SERVER, else this machine's default
-  PasswordSources password{.environment = "HOLDFAST_PASSWORD"};
+  PasswordSources password;
   bool json = false;
 };
 
@@ -101,6 +101,8 @@ std::string UserAtHost();
 // The fields every list of snapshots has.
 Json SnapshotJson(const ListedSnapshot& snapshot);
 std::string ShortId(const ManifestId& id);
+// The last component of the source's path: what a snapshot of a single file is called.
+std::string SourceName(const OpenSnapshot& snapshot);
 // The message of a failed command, with what to do about it.
 std::string ExplainFailure(const absl::Status& status);
 

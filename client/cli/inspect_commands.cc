@@ -144,10 +144,7 @@ absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context)
   };
   if (top->type != EntryType::kDirectory) {
     std::string path = JoinComponents(what.path);
-    if (path.empty()) {  // a snapshot of a single file: the name is the source's
-      const std::string& root = snapshot->opened.manifest.sealed.root_path();
-      path = root.substr(root.rfind('/') + 1);
-    }
+    if (path.empty()) path = SourceName(*snapshot);
     RETURN_IF_ERROR(show(*top, path));
     if (context.json()) RETURN_IF_ERROR(json.End());
     return ExitCode::kOk;

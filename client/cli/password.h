@@ -10,9 +10,9 @@
 namespace holdfast {
 
 struct PasswordSources {
-  std::string file;         // --password-file; empty = not given
-  std::string command;      // --password-command
-  const char* environment;  // the name of a variable
+  std::string file{};         // --password-file; empty = not given
+  std::string command{};      // --password-command
+  const char* environment = "HOLDFAST_PASSWORD";  // the name of a variable
 };
 
 // True when a password can be had without asking a person.

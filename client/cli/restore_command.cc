@@ -61,6 +61,29 @@ class Observer : public RestoreObserver {
   Json problems_ = Json::array();
 };
 
+// A snapshot of a single file: its root is that file, which needs a name to be restored to.
+class SingleFileInput : public RestoreInput {
+ public:
+  SingleFileInput(const SnapshotReader& reader, Entry root) : reader_(reader), root_(std::move(root)) {}
+  absl::StatusOr<Entry> LookupPath(const Components& path) override {
+    if (path.empty() || (path.size() == 1 && path[0] == root_.name)) return root_;
+    return absl::NotFoundError(absl::StrCat("the snapshot is of the single file ", EscapeForTerminal(root_.name)));
+  }
+  std::unique_ptr<EntryIterator> ScanSubtree(const Components& directory) override {
+    return reader_.ScanSubtree(directory);
+  }
+  absl::Status ForEachPiece(const Content& content,
+                            const std::function<absl::Status(const ChunkPiece&)>& visit) override {
+    return reader_.ForEachPiece(content, visit);
+  }
+  absl::Status ResolveSideChunks(Entry& entry) override { return reader_.ResolveSideChunks(entry); }
+  ChunkSource& source() override { return reader_.source(); }
+
+ private:
+  const SnapshotReader& reader_;
+  const Entry root_;
+};
+
 OverwriteMode ParseOverwrite(const std::string& text) {
   if (text == "if-changed") return OverwriteMode::kIfChanged;
   if (text == "always") return OverwriteMode::kAlways;
@@ -120,7 +143,14 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
         context.io());
     observer.set_progress(&progress);
     InterruptScope interrupt(&observer.cancel);
-    stats = Restore(*snapshot->reader, what.path, options, observer);
+    absl::StatusOr<Entry> root = snapshot->reader->LookupPath({});
+    if (root.ok() && root->type != EntryType::kDirectory) {
+      root->name = SourceName(*snapshot);
+      SingleFileInput input(*snapshot->reader, *std::move(root));
+      stats = Restore(input, {input.LookupPath({})->name}, options, observer);
+    } else {
+      stats = Restore(*snapshot->reader, what.path, options, observer);
+    }
   }
   if (!stats.ok()) {
     if (WasInterrupted()) {

@@ -51,6 +51,8 @@ struct Verifier::Batch {
 
 // One call of Verify.
 struct Verifier::Run {
+  Run(const SnapshotReader& s, const Key256& key) : snapshot(s), digest_key(key) {}
+
   const SnapshotReader& snapshot;
   const Key256& digest_key;
   VerifyResult result;  // of the planning thread, but for damaged_files
@@ -285,7 +287,7 @@ absl::Status Verifier::Plan(Run& run) {
 }
 
 absl::StatusOr<VerifyResult> Verifier::Verify(const SnapshotReader& snapshot, const Key256& file_digest_key) {
-  Run run{.snapshot = snapshot, .digest_key = file_digest_key};
+  Run run(snapshot, file_digest_key);
   std::vector<std::unique_ptr<Thread>> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.push_back(io_.threads.Spawn("verify", [this, &run] { Work(run); }));
