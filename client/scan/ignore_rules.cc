@@ -37,19 +37,32 @@ bool AddNamedClass(std::string_view name, std::bitset<256>* set) {
   bool known = true;
   for (int c = 0; c < 128; ++c) {
     bool hit = false;
-    if (name == "alnum") hit = alpha(c) || digit(c);
-    else if (name == "alpha") hit = alpha(c);
-    else if (name == "blank") hit = c == ' ' || c == '\t';
-    else if (name == "cntrl") hit = c < 0x20 || c == 0x7f;
-    else if (name == "digit") hit = digit(c);
-    else if (name == "graph") hit = graph(c);
-    else if (name == "lower") hit = in(c, 'a', 'z');
-    else if (name == "print") hit = graph(c) || c == ' ';
-    else if (name == "punct") hit = graph(c) && !alpha(c) && !digit(c);
-    else if (name == "space") hit = c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f';
-    else if (name == "upper") hit = in(c, 'A', 'Z');
-    else if (name == "xdigit") hit = digit(c) || in(c, 'a', 'f') || in(c, 'A', 'F');
-    else known = false;
+    if (name == "alnum")
+      hit = alpha(c) || digit(c);
+    else if (name == "alpha")
+      hit = alpha(c);
+    else if (name == "blank")
+      hit = c == ' ' || c == '\t';
+    else if (name == "cntrl")
+      hit = c < 0x20 || c == 0x7f;
+    else if (name == "digit")
+      hit = digit(c);
+    else if (name == "graph")
+      hit = graph(c);
+    else if (name == "lower")
+      hit = in(c, 'a', 'z');
+    else if (name == "print")
+      hit = graph(c) || c == ' ';
+    else if (name == "punct")
+      hit = graph(c) && !alpha(c) && !digit(c);
+    else if (name == "space")
+      hit = c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f';
+    else if (name == "upper")
+      hit = in(c, 'A', 'Z');
+    else if (name == "xdigit")
+      hit = digit(c) || in(c, 'a', 'f') || in(c, 'A', 'F');
+    else
+      known = false;
     if (hit) set->set(c);
   }
   return known;
@@ -74,8 +87,9 @@ IgnorePattern::IgnorePattern(std::string_view line) {
   }
   if (!name_only_ && line.starts_with('/')) line.remove_prefix(1);
   size_t n = LiteralLength(line);
-  // A name pattern is matched as a whole; of a path pattern git matches the literal beginning first and then treats the
-  // rest as a pattern of its own, which is visible in where "**" counts as a whole component.
+  // A name pattern is matched as a whole; of a path pattern git matches the literal beginning first
+  // and then treats the rest as a pattern of its own, which is visible in where "**" counts as a
+  // whole component.
   if (!name_only_ || n == line.size()) {
     literal_ = line.substr(0, n);
     line.remove_prefix(n);
@@ -173,15 +187,20 @@ size_t IgnorePattern::CompileSet(std::string_view p, size_t i) {
 
 bool IgnorePattern::MatchOne(const Token& token, uint8_t byte) const {
   switch (token.kind) {
-    case Token::Kind::kLiteral: return token.byte == byte;
-    case Token::Kind::kAny: return byte != '/';
-    case Token::Kind::kSet: return sets_[token.set].test(byte);
-    default: return false;
+    case Token::Kind::kLiteral:
+      return token.byte == byte;
+    case Token::Kind::kAny:
+      return byte != '/';
+    case Token::Kind::kSet:
+      return sets_[token.set].test(byte);
+    default:
+      return false;
   }
 }
 
-// On a mismatch it is enough to let the nearest star take one byte more and, when that star meets a '/', the nearest
-// star of the slash-crossing kinds: what an earlier one could take, a later one can take as well.
+// On a mismatch it is enough to let the nearest star take one byte more and, when that star meets a
+// '/', the nearest star of the slash-crossing kinds: what an earlier one could take, a later one
+// can take as well.
 bool IgnorePattern::MatchTokens(std::string_view text) const {
   constexpr size_t kNone = static_cast<size_t>(-1);
   size_t t = 0, i = 0;
@@ -257,7 +276,8 @@ IgnoreList IgnoreList::Parse(std::string_view text) {
   return list;
 }
 
-IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset, bool is_directory) const {
+IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset,
+                                bool is_directory) const {
   for (size_t k = patterns_.size(); k-- > 0;) {
     if (patterns_[k].Matches(path, name_offset, is_directory)) {
       return patterns_[k].negated() ? IgnoreVerdict::kInclude : IgnoreVerdict::kExclude;
@@ -266,7 +286,8 @@ IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset, bool 
   return IgnoreVerdict::kNone;
 }
 
-IgnoreVerdict IgnoreChain::Match(std::string_view path, size_t name_offset, bool is_directory) const {
+IgnoreVerdict IgnoreChain::Match(std::string_view path, size_t name_offset,
+                                 bool is_directory) const {
   for (const IgnoreChain* c = this; c != nullptr; c = c->above_.get()) {
     IgnoreVerdict v =
         c->list_.Match(path.substr(c->base_size_), name_offset - c->base_size_, is_directory);

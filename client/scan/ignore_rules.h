@@ -1,5 +1,6 @@
-// Exclusion patterns with the meaning git gives to a .gitignore file, to the letter (the test compares with
-// `git check-ignore`). Pure: no system calls. Immutable after construction, so any thread may match.
+// Exclusion patterns with the meaning git gives to a .gitignore file, to the letter (the test
+// compares with `git check-ignore`). Pure: no system calls. Immutable after construction, so any
+// thread may match.
 #ifndef HOLDFAST_CLIENT_SCAN_IGNORE_RULES_H_
 #define HOLDFAST_CLIENT_SCAN_IGNORE_RULES_H_
 
@@ -18,8 +19,9 @@ class IgnorePattern {
  public:
   // `line` has no line end and is not empty or a comment.
   explicit IgnorePattern(std::string_view line);
-  // `path` is relative to the directory the pattern belongs to, components joined by '/'; `name_offset` is where its
-  // last component starts. Time is at most proportional to pattern times path: no pattern explodes.
+  // `path` is relative to the directory the pattern belongs to, components joined by '/';
+  // `name_offset` is where its last component starts. Time is at most proportional to pattern times
+  // path: no pattern explodes.
   bool Matches(std::string_view path, size_t name_offset, bool is_directory) const;
   bool negated() const { return negated_; }
 
@@ -46,7 +48,8 @@ class IgnorePattern {
   bool negated_ = false;
   bool directories_only_ = false;
   bool name_only_ = false;  // no '/' inside: compared with the last component alone
-  std::string literal_;     // leading bytes without wildcards; of a suffix pattern ("*.o") what follows the star
+  std::string literal_;     // leading bytes without wildcards; of a suffix pattern ("*.o") what
+                            // follows the star
   bool suffix_ = false;
   bool literal_only_ = false;  // nothing follows literal_
   std::vector<Token> tokens_;
@@ -59,7 +62,8 @@ enum class IgnoreVerdict : uint8_t { kNone, kExclude, kInclude };
 class IgnoreList {
  public:
   IgnoreList() = default;
-  // The contents of an ignore file: '#' comments, '\' escapes, unescaped trailing blanks dropped, CR LF accepted.
+  // The contents of an ignore file: '#' comments, '\' escapes, unescaped trailing blanks dropped,
+  // CR LF accepted.
   static IgnoreList Parse(std::string_view text);
   void AddLine(std::string_view line);
   bool empty() const { return patterns_.empty(); }
@@ -69,12 +73,14 @@ class IgnoreList {
   std::vector<IgnorePattern> patterns_;
 };
 
-// The lists that apply in one directory: its own, then those of the directories above, nearest first. Whoever walks
-// never enters an excluded directory; that is why nothing below one can be included again.
+// The lists that apply in one directory: its own, then those of the directories above, nearest
+// first. Whoever walks never enters an excluded directory; that is why nothing below one can be
+// included again.
 class IgnoreChain {
  public:
   // `directory_path`: relative to the root of the walk, "" for the root itself.
-  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path, IgnoreList list)
+  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path,
+              IgnoreList list)
       : above_(std::move(above)),
         base_size_(directory_path.empty() ? 0 : directory_path.size() + 1),
         list_(std::move(list)) {}

@@ -21,8 +21,8 @@ namespace {
 
 bool Excluded(std::string_view patterns, std::string_view path, bool is_directory = false) {
   size_t slash = path.rfind('/');
-  return IgnoreList::Parse(patterns).Match(path, slash == std::string_view::npos ? 0 : slash + 1, is_directory) ==
-         IgnoreVerdict::kExclude;
+  return IgnoreList::Parse(patterns).Match(path, slash == std::string_view::npos ? 0 : slash + 1,
+                                           is_directory) == IgnoreVerdict::kExclude;
 }
 
 TEST(IgnoreRules, NameWithoutSlashMatchesAtAnyDepth) {
@@ -127,7 +127,8 @@ class AgainstGit : public ::testing::Test {
   std::string RandomName() {
     std::string s;
     int n = 1 + Pick(3);
-    for (int i = 0; i < n; ++i) s += OneOf({"a", "b", "c", ".", "-", "]", " ", "*", "A", "7", "\\", "!", "#", "[", "\xc3"});
+    for (int i = 0; i < n; ++i)
+      s += OneOf({"a", "b", "c", ".", "-", "]", " ", "*", "A", "7", "\\", "!", "#", "[", "\xc3"});
     return s == "." || s == ".." ? "a" : s;
   }
   void MakeTree(const std::string& path, int depth) {
@@ -157,9 +158,14 @@ class AgainstGit : public ::testing::Test {
     } else {
       int n = 1 + Pick(5);
       for (int i = 0; i < n; ++i) {
-        s += OneOf({"a", "b", "c", "*", "**", "?", "/", "/", "/**/", "**/", "/*", "[a-c]", "[!a]", "[^b-]", "[]a]", "\\*",
-                    "\\", ".", "-", "[", "]", " ", "\\ ", "[[:alpha:]]", "[[:upper:][:digit:]]", "[[:x:]]", "[a\\]]",
-                    "[c-a]", "!", "#", "[[a]", "[[:a]", "[a-\\c]", "7", "A", "\xc3", "***", "\\/", "[.-/]", "\t"});
+        s += OneOf({"a",       "b",      "c",       "*",           "**",
+                    "?",       "/",      "/",       "/**/",        "**/",
+                    "/*",      "[a-c]",  "[!a]",    "[^b-]",       "[]a]",
+                    "\\*",     "\\",     ".",       "-",           "[",
+                    "]",       " ",      "\\ ",     "[[:alpha:]]", "[[:upper:][:digit:]]",
+                    "[[:x:]]", "[a\\]]", "[c-a]",   "!",           "#",
+                    "[[a]",    "[[:a]",  "[a-\\c]", "7",           "A",
+                    "\xc3",    "***",    "\\/",     "[.-/]",       "\t"});
       }
     }
     if (Pick(6) == 0) s += "/";
@@ -186,12 +192,15 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
       if (!d.empty() && Pick(4) != 0) continue;
       std::string text;
       int lines = 1 + Pick(d.empty() ? 6 : 3);
-      for (int i = 0; i < lines; ++i) text += RandomPattern() + OneOf({"\n", "\n", "\n", "\r\n", "  \n"});
+      for (int i = 0; i < lines; ++i)
+        text += RandomPattern() + OneOf({"\n", "\n", "\n", "\r\n", "  \n"});
       if (Pick(5) == 0) text.pop_back();
       std::ofstream(file) << text;
       files[d] = text;
     }
-    ASSERT_LE(std::system(("cd '" + base_ + "' && git check-ignore --no-index -z --stdin < .git/paths > .git/out").c_str()),
+    ASSERT_LE(std::system(("cd '" + base_ +
+                           "' && git check-ignore --no-index -z --stdin < .git/paths > .git/out")
+                              .c_str()),
               256);
     std::stringstream out;
     out << std::ifstream(base_ + "/.git/out").rdbuf();
@@ -203,7 +212,9 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
     // The map's order has every directory before what is in it.
     auto chain_of = [&](const std::string& d, std::shared_ptr<IgnoreChain> above) {
       auto it = files.find(d);
-      return it == files.end() ? above : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second));
+      return it == files.end()
+                 ? above
+                 : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second));
     };
     chains[""] = chain_of("", nullptr);
     for (const auto& [path, directory] : is_directory_) {
@@ -211,8 +222,9 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
       std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
       size_t name = slash == std::string::npos ? 0 : slash + 1;
       std::shared_ptr<IgnoreChain> chain = chains[parent];
-      bool excluded = actual.count(parent) ||
-                      (chain != nullptr && chain->Match(path, name, directory) == IgnoreVerdict::kExclude);
+      bool excluded =
+          actual.count(parent) ||
+          (chain != nullptr && chain->Match(path, name, directory) == IgnoreVerdict::kExclude);
       if (excluded) actual.insert(path);
       if (directory && !excluded) chains[path] = chain_of(path, chain);
     }
@@ -220,8 +232,10 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
     std::string shown;
     for (const auto& [d, text] : files) shown += "--- " + d + "\n" + text + "\n";
     std::string differs;
-    for (const std::string& p : expected) if (!actual.count(p)) differs += "git excludes: " + p + "\n";
-    for (const std::string& p : actual) if (!expected.count(p)) differs += "git keeps: " + p + "\n";
+    for (const std::string& p : expected)
+      if (!actual.count(p)) differs += "git excludes: " + p + "\n";
+    for (const std::string& p : actual)
+      if (!expected.count(p)) differs += "git keeps: " + p + "\n";
     ASSERT_EQ(differs, "") << "round " << round << "\n" << shown;
   }
   EXPECT_GT(excluded_total, 1000);  // the comparison is not empty

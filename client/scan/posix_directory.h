@@ -1,5 +1,5 @@
-// The Linux side of SourceDirectory and SourceFile, for the scanner and its tests. Every access goes name by name from
-// an open directory.
+// The Linux side of SourceDirectory and SourceFile, for the scanner and its tests. Every access
+// goes name by name from an open directory.
 #ifndef HOLDFAST_CLIENT_SCAN_POSIX_DIRECTORY_H_
 #define HOLDFAST_CLIENT_SCAN_POSIX_DIRECTORY_H_
 
@@ -16,7 +16,8 @@
 
 namespace holdfast {
 
-inline constexpr size_t kOpenDirectoriesMax = 512;  // of the process; half of the usual limit of 1,024 descriptors
+inline constexpr size_t kOpenDirectoriesMax =
+    512;  // of the process; half of the usual limit of 1,024 descriptors
 
 // A descriptor that closes with its last user.
 class SharedFd {
@@ -35,14 +36,18 @@ class SharedFd {
 
 // Never follows a link and never triggers an automount. An empty name is `directory_fd` itself.
 int StatAt(int directory_fd, const char* name, SourceStat* out);
-// Read-only, never following a link, without touching the access time where we may; extra flags as for open(2).
+// Read-only, never following a link, without touching the access time where we may; extra flags as
+// for open(2).
 int OpenAt(int directory_fd, const char* name, int extra_flags, int* fd);
 
-class PosixDirectory final : public SourceDirectory, public std::enable_shared_from_this<PosixDirectory> {
+class PosixDirectory final : public SourceDirectory,
+                             public std::enable_shared_from_this<PosixDirectory> {
  public:
-  // Of the root: `fd` stays open with the handle. For a root that is no directory it is an O_PATH descriptor of it.
+  // Of the root: `fd` stays open with the handle. For a root that is no directory it is an O_PATH
+  // descriptor of it.
   PosixDirectory(std::shared_ptr<SharedFd> fd, const SourceStat& root);
-  PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name, FileIdentity identity);
+  PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name,
+                 FileIdentity identity);
   ~PosixDirectory() override;
 
   Components components() const override;

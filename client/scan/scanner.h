@@ -1,10 +1,12 @@
-// The source side of a backup: walks a tree in key order and opens what it found. This is the port boundary: everything
-// the client knows of the platform's file system on the reading side is behind SourceFs.
+// The source side of a backup: walks a tree in key order and opens what it found. This is the port
+// boundary: everything the client knows of the platform's file system on the reading side is behind
+// SourceFs.
 //
-// Paths handed to observers are raw bytes relative to the root, components joined by '/', "" = the root itself. They
-// are for people and reports; nothing is ever opened through them: every access goes name by name from an open
-// directory, never follows a symbolic link, and checks that a reopened directory is still the same (device, inode), so
-// depth and length are unlimited and a directory swapped for a link is refused.
+// Paths handed to observers are raw bytes relative to the root, components joined by '/', "" = the
+// root itself. They are for people and reports; nothing is ever opened through them: every access
+// goes name by name from an open directory, never follows a symbolic link, and checks that a
+// reopened directory is still the same (device, inode), so depth and length are unlimited and a
+// directory swapped for a link is refused.
 #ifndef HOLDFAST_CLIENT_SCAN_SCANNER_H_
 #define HOLDFAST_CLIENT_SCAN_SCANNER_H_
 
@@ -20,7 +22,8 @@
 
 namespace holdfast {
 
-// What identifies an object on this machine while it exists. The device is a raw st_dev: not stable across boots.
+// What identifies an object on this machine while it exists. The device is a raw st_dev: not stable
+// across boots.
 struct FileIdentity {
   uint64_t device = 0;
   uint64_t inode = 0;
@@ -54,8 +57,8 @@ class SourceFile {
   // What fstat said when it was opened: costs nothing. Stat() asks again.
   virtual const SourceStat& OpenedStat() const = 0;
   virtual absl::StatusOr<SourceStat> Stat() = 0;
-  // The first range with data at or after `offset`; nullopt = only holes are left. Without hole support the answer is
-  // the whole rest of the file.
+  // The first range with data at or after `offset`; nullopt = only holes are left. Without hole
+  // support the answer is the whole rest of the file.
   virtual absl::StatusOr<std::optional<Range>> NextData(uint64_t offset) = 0;
   // As SourceDirectory::ReadXattrs, on the open file.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs() = 0;
@@ -66,25 +69,26 @@ class SourceFile {
   virtual void AdviseDontNeed() {}
 };
 
-// A directory of the tree. Handles are cheap, may be used by any thread at the same time, may outlive the scanner, and
-// hold no descriptor of their own: the process keeps the 512 most recently used directories open and reopens others.
+// A directory of the tree. Handles are cheap, may be used by any thread at the same time, may
+// outlive the scanner, and hold no descriptor of their own: the process keeps the 512 most recently
+// used directories open and reopens others.
 //
-// `name` is the name of an entry directly inside; the empty name means the directory itself (and for the handle of
-// the root entry: the root, also when it is a plain file).
-// Errors: NOT_FOUND it vanished; PERMISSION_DENIED; ABORTED it or a directory above is no longer what was listed
+// `name` is the name of an entry directly inside; the empty name means the directory itself (and
+// for the handle of the root entry: the root, also when it is a plain file). Errors: NOT_FOUND it
+// vanished; PERMISSION_DENIED; ABORTED it or a directory above is no longer what was listed
 // (replaced, changed type); others from errno. SourceErrno() gives the errno back.
 class SourceDirectory {
  public:
   virtual ~SourceDirectory() = default;
-  virtual Components components() const = 0;         // from the root down; O(depth)
+  virtual Components components() const = 0;  // from the root down; O(depth)
   virtual std::string RelativePath(std::string_view name) const = 0;  // for reports
   virtual FileIdentity identity() const = 0;
 
   virtual absl::StatusOr<std::unique_ptr<SourceFile>> OpenFile(std::string_view name) = 0;
   virtual absl::StatusOr<SourceStat> Stat(std::string_view name) = 0;  // never follows a link
   virtual absl::StatusOr<std::string> ReadLink(std::string_view name) = 0;
-  // All namespaces this process may read (user, security, system ACLs, trusted as root), sorted by name; empty where
-  // the file system has none. Works for every entry type.
+  // All namespaces this process may read (user, security, system ACLs, trusted as root), sorted by
+  // name; empty where the file system has none. Works for every entry type.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs(std::string_view name) = 0;
   // Of a regular file or directory; nullopt for others and where the file system has none.
   virtual std::optional<uint64_t> InodeFlags(std::string_view name) = 0;
@@ -93,21 +97,21 @@ class SourceDirectory {
 struct SourceEntry {
   std::string name;  // raw bytes; empty for the root
   SourceStat stat;
-  // 0 or kEntryNotDescended (a directory whose contents were left out because of a mount point, a pseudo file system or
-  // own state; its SkipReason was reported).
+  // 0 or kEntryNotDescended (a directory whose contents were left out because of a mount point, a
+  // pseudo file system or own state; its SkipReason was reported).
   uint32_t flags = 0;
-  // The directory the entry is in: directory->OpenFile(name) and so on work for every entry including the root (for
-  // which name and components() are empty). All entries of one directory share one handle: compare pointers to see a
-  // change of directory.
+  // The directory the entry is in: directory->OpenFile(name) and so on work for every entry
+  // including the root (for which name and components() are empty). All entries of one directory
+  // share one handle: compare pointers to see a change of directory.
   std::shared_ptr<SourceDirectory> directory;
 };
 
 enum class SkipReason : uint8_t {
-  kExcluded,         // --exclude or an ignore file; entry left out
-  kOtherFileSystem,  // one_file_system; entry kept, not descended
-  kPseudoFileSystem, // proc, sysfs, cgroup, ...; entry kept, not descended
-  kOwnState,         // repository or server state; entry kept, not descended
-  kCacheDirectory,   // valid CACHEDIR.TAG; directory and tag kept, the rest left out
+  kExcluded,          // --exclude or an ignore file; entry left out
+  kOtherFileSystem,   // one_file_system; entry kept, not descended
+  kPseudoFileSystem,  // proc, sysfs, cgroup, ...; entry kept, not descended
+  kOwnState,          // repository or server state; entry kept, not descended
+  kCacheDirectory,    // valid CACHEDIR.TAG; directory and tag kept, the rest left out
 };
 std::string_view SkipReasonText(SkipReason reason);
 
@@ -117,7 +121,8 @@ struct SourceError {
   int error_number = 0;   // errno
 };
 
-// All calls come from inside Scanner::Next(), on its thread, near the place in the order where they belong.
+// All calls come from inside Scanner::Next(), on its thread, near the place in the order where they
+// belong.
 class ScanObserver {
  public:
   virtual ~ScanObserver() = default;
@@ -130,7 +135,8 @@ class ScanObserver {
 
 struct ScanOptions {
   std::string root;  // absolute or relative; a symbolic link here (only here) is followed
-  // gitignore lines relative to the root; they outrank ignore files. `!pattern` takes an exclusion back.
+  // gitignore lines relative to the root; they outrank ignore files. `!pattern` takes an exclusion
+  // back.
   std::vector<std::string> exclude_patterns;
   std::string ignore_file_name = ".holdfastignore";  // gitignore semantics per directory; "" = none
   bool one_file_system = false;
@@ -141,7 +147,8 @@ struct ScanOptions {
   uint32_t prefetch_threads = 2;
   // Results waiting for Next(). When full, helpers pause; Next() never waits for the budget.
   uint64_t prefetch_bytes_max = 4u << 20;
-  // Names of one directory sorted in memory; beyond this, runs go to an unlinked file in spill_directory.
+  // Names of one directory sorted in memory; beyond this, runs go to an unlinked file in
+  // spill_directory.
   uint64_t names_bytes_max = 32u << 20;
   std::string spill_directory = "/var/tmp";
 };
@@ -152,14 +159,15 @@ struct ScanStatistics {
   uint64_t errors = 0, skipped = 0, vanished = 0;
 };
 
-// One pass over a tree in key order (docs/format.md, section 7): the root, then each directory's entries sorted by raw
-// bytes, completely, before its subdirectories in the same order. One consumer. Memory does not grow with the number
-// of files. Destroying it early is fine and stops the helpers.
+// One pass over a tree in key order (docs/format.md, section 7): the root, then each directory's
+// entries sorted by raw bytes, completely, before its subdirectories in the same order. One
+// consumer. Memory does not grow with the number of files. Destroying it early is fine and stops
+// the helpers.
 class Scanner {
  public:
   virtual ~Scanner() = default;
-  // Fills *entry (reusing its buffers) and returns true; false at the end. An error means that the root itself cannot be
-  // listed; everything else goes to the observer.
+  // Fills *entry (reusing its buffers) and returns true; false at the end. An error means that the
+  // root itself cannot be listed; everything else goes to the observer.
   virtual absl::StatusOr<bool> Next(SourceEntry* entry) = 0;
   virtual ScanStatistics statistics() const = 0;  // from the consumer's thread
 };
@@ -168,7 +176,8 @@ class SourceFs {
  public:
   virtual ~SourceFs() = default;
   // `observer` may be null; it must outlive the scanner. Fails if the root cannot be opened.
-  virtual absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options, ScanObserver* observer) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options,
+                                                        ScanObserver* observer) = 0;
 };
 
 // Linux. Stateless, thread-safe.

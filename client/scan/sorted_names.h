@@ -1,4 +1,5 @@
-// The names of one directory, sorted by their bytes; a directory of any size in bounded memory. One thread at a time.
+// The names of one directory, sorted by their bytes; a directory of any size in bounded memory. One
+// thread at a time.
 #ifndef HOLDFAST_CLIENT_SCAN_SORTED_NAMES_H_
 #define HOLDFAST_CLIENT_SCAN_SORTED_NAMES_H_
 
@@ -28,9 +29,10 @@ class SpillFile {
   uint64_t size_ = 0;
 };
 
-// Add() everything, Sort() once, then Next() to the end. Beyond `bytes_max`, sorted runs go to a spill file and are
-// merged while reading. If the spill file cannot be written everything stays in memory: error() tells, nothing is lost.
-// If it cannot be read, the rest of that run is lost, and error() tells.
+// Add() everything, Sort() once, then Next() to the end. Beyond `bytes_max`, sorted runs go to a
+// spill file and are merged while reading. If the spill file cannot be written everything stays in
+// memory: error() tells, nothing is lost. If it cannot be read, the rest of that run is lost, and
+// error() tells.
 class SortedNames {
  public:
   SortedNames(uint64_t bytes_max, std::string spill_directory);
@@ -39,9 +41,9 @@ class SortedNames {
   void Sort();
   // A name equal to the one before is dropped. The view is valid until the next call.
   bool Next(std::string_view* name, uint8_t* type);
-  uint64_t size() const { return count_; }     // names added
-  uint64_t bytes() const;                       // memory in use now
-  int error() const { return error_; }          // errno of the spill file, 0 = fine
+  uint64_t size() const { return count_; }  // names added
+  uint64_t bytes() const;                   // memory in use now
+  int error() const { return error_; }      // errno of the spill file, 0 = fine
 
  private:
   static constexpr size_t kChunkBytes = 128 << 10;
