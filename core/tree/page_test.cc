@@ -10,16 +10,17 @@
 #include "core/base/limits.h"
 #include "core/base/status_testing.h"
 
-// Every byte allocated in this program, so that a test can say what a decoder took.
+// Every byte allocated in this program, so that a test can say what a decoder took. Not inlined: gcc would see malloc
+// on one side and delete on the other and warn.
 static size_t allocated_bytes = 0;
-void* operator new(size_t n) {
+__attribute__((noinline)) void* operator new(size_t n) {
   allocated_bytes += n;
   void* p = std::malloc(n == 0 ? 1 : n);
   if (p == nullptr) std::abort();
   return p;
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
+__attribute__((noinline)) void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace holdfast {
 namespace {
@@ -154,7 +155,9 @@ void ExpectWellFormed(const LeafPage& leaf) {
     ASSERT_LE(e.content.chunks.size(), kInlineChunksMax);
     std::string key = EntryKey(directory, e.name);
     ASSERT_LE(key.size(), kEntryKeyBytesMax);
-    if (i > 0) ASSERT_GT(key, last);
+    if (i > 0) {
+      ASSERT_GT(key, last);
+    }
     last = key;
   }
 }
@@ -165,7 +168,9 @@ void DamageEverywhere(const std::string& good, bool truncations_may_be_well_form
   ASSERT_OK(decode(good));
   for (size_t n = 0; n < good.size(); ++n) {
     absl::Status s = decode(good.substr(0, n));
-    if (!truncations_may_be_well_formed || !s.ok()) ASSERT_THAT(s, StatusIs(kDamaged)) << "truncated to " << n;
+    if (!truncations_may_be_well_formed || !s.ok()) {
+      ASSERT_THAT(s, StatusIs(kDamaged)) << "truncated to " << n;
+    }
   }
   for (size_t at = 0; at < good.size(); ++at) {
     for (int flip : {1, 2, 4, 8, 16, 32, 64, 128, 255, 0x55, 0x7f}) {
@@ -175,7 +180,9 @@ void DamageEverywhere(const std::string& good, bool truncations_may_be_well_form
       absl::Status s = decode(bytes);
       // 4,096 entries of about 600 bytes are reserved for a hostile count; pieces and holes grow eight-fold.
       ASSERT_LT(allocated_bytes - before, (16u << 20) + 64 * bytes.size()) << "byte " << at << " ^ " << flip;
-      if (!s.ok()) ASSERT_THAT(s, StatusIs(kDamaged)) << "byte " << at << " ^ " << flip;
+      if (!s.ok()) {
+        ASSERT_THAT(s, StatusIs(kDamaged)) << "byte " << at << " ^ " << flip;
+      }
     }
   }
 }
@@ -641,7 +648,9 @@ TEST(Xattrs, AreRefusedOrWellFormedWhereverTheyAreDamaged) {
     absl::StatusOr<std::vector<Xattr>> back = DecodeXattrs(bytes);
     for (size_t i = 0; back.ok() && i < back->size(); ++i) {
       EXPECT_NE((*back)[i].name, "");
-      if (i > 0) EXPECT_GT((*back)[i].name, (*back)[i - 1].name);
+      if (i > 0) {
+        EXPECT_GT((*back)[i].name, (*back)[i - 1].name);
+      }
     }
     return back.status();
   });

@@ -497,7 +497,9 @@ TreeRoot Merge(MemoryChunks& chunks, const TreeRoot& old_root, const Model& befo
       has_old = old->Next();
       continue;
     }
-    if (edit->second != nullptr) EXPECT_OK(builder.Add(edit->second->directory, edit->second->entry));
+    if (edit->second != nullptr) {
+      EXPECT_OK(builder.Add(edit->second->directory, edit->second->entry));
+    }
     if (has_old && key == edit->first) has_old = old->Next();
     ++edit;
   }
@@ -548,8 +550,12 @@ std::vector<std::string> TreeDiff(const SnapshotReader& a, const SnapshotReader&
     std::string key = EntryKey(item.directory, entry.name);
     EXPECT_EQ(item.before.has_value(), item.kind != DiffKind::kAdded);
     EXPECT_EQ(item.after.has_value(), item.kind != DiffKind::kRemoved);
-    if (item.before) EXPECT_TRUE(*item.before == before.at(key).entry);
-    if (item.after) EXPECT_TRUE(*item.after == after.at(key).entry);
+    if (item.before) {
+      EXPECT_TRUE(*item.before == before.at(key).entry);
+    }
+    if (item.after) {
+      EXPECT_TRUE(*item.after == after.at(key).entry);
+    }
     out.push_back((item.kind == DiffKind::kAdded ? '+' : item.kind == DiffKind::kRemoved ? '-' : '*') + key);
     return absl::OkStatus();
   }));
@@ -673,7 +679,9 @@ TEST(LargeTree, IsBuiltAndReadInLittleMemory) {
   size_t grown = PeakBytes() - before;
   std::printf("%zu entries in %zu pages of %zu bytes; the builder took %zu KiB\n", size_t{built.entry_count}, null.pages,
               null.bytes, grown / 1024);
-  if (kMemoryIsMeasurable) EXPECT_LT(grown, 24u << 20);
+  if (kMemoryIsMeasurable) {
+    EXPECT_LT(grown, 24u << 20);
+  }
 
   MemoryChunks chunks;
   TreeBuilder again(chunks, CutKey());
@@ -691,7 +699,9 @@ TEST(LargeTree, IsBuiltAndReadInLittleMemory) {
   EXPECT_EQ(chunks.fetched, static_cast<int>(chunks.chunks.size())) << "each page once";
   grown = PeakBytes() - before;
   std::printf("the scan took %zu KiB\n", grown / 1024);
-  if (kMemoryIsMeasurable) EXPECT_LT(grown, 24u << 20);
+  if (kMemoryIsMeasurable) {
+    EXPECT_LT(grown, 24u << 20);
+  }
 
   for (uint32_t i = 0; i < 50; ++i) {
     chunks.fetched = 0;
@@ -969,9 +979,15 @@ TEST(Content, GivesBackItsPieces) {
     MemoryChunks chunks;
     Content content = BuildContent(pieces, chunks);
     EXPECT_EQ(content.kind, n == 0 ? Content::Kind::kNone : n <= 64 ? Content::Kind::kChunks : Content::Kind::kList);
-    if (n <= 64) EXPECT_EQ(chunks.stored, 0);
-    if (n > 64) EXPECT_LE(content.list_levels, 4u);
-    if (n == 200000) EXPECT_GE(content.list_levels, 2u);
+    if (n <= 64) {
+      EXPECT_EQ(chunks.stored, 0);
+    }
+    if (n > 64) {
+      EXPECT_LE(content.list_levels, 4u);
+    }
+    if (n == 200000) {
+      EXPECT_GE(content.list_levels, 2u);
+    }
     ExpectPieces(chunks, content, pieces);
   }
 }
