@@ -14,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "client/backup/worker_pool.h"
 #include "client/rpc/rpc_chunk_source.h"
@@ -63,6 +64,15 @@ class OwnerNames {
   }
   Map users_, groups_;
 };
+
+// Protobuf strings are UTF-8: other bytes become \xNN.
+std::string EscapeForProto(std::string_view raw) {
+  const std::string text(raw.substr(0, 4096));
+  for (unsigned char c : text) {
+    if (c >= 0x80) return absl::Utf8SafeCEscape(text);
+  }
+  return text;
+}
 
 // What all names of one object share.
 struct SharedContent {
@@ -663,11 +673,11 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
       sealed_.add_sparse_bundles(std::string(id.view()));
     }
   }
-  sealed_.set_description(options_.description);
+  sealed_.set_description(EscapeForProto(options_.description));
   sealed_.set_root_path(options_.scan.root);
   sealed_.set_platform(1);
   for (const std::string& pattern : options_.scan.exclude_patterns) {
-    if (absl::StrCat(pattern).size() <= 4096) sealed_.add_excludes(pattern);
+    sealed_.add_excludes(EscapeForProto(pattern));
   }
   pb::BackupStatistics& statistics = *sealed_.mutable_statistics();
   statistics.set_files_unchanged(files_unchanged_);

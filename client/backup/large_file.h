@@ -22,9 +22,6 @@
 
 namespace holdfast {
 
-// Holes at least this long are not stored (docs/format.md, section 6).
-inline constexpr uint64_t kLargeHoleBytes = 1u << 20;
-
 struct PreviousVersion {
   std::vector<PreviousPiece> pieces;
   std::vector<ChunkRef> refs;  // of the pieces

@@ -11,9 +11,6 @@
 
 namespace holdfast {
 
-// Holes of at least this size are not in the stored content (docs/format.md, section 6).
-inline constexpr uint64_t kLargeHoleBytes = 1u << 20;
-
 // The number of bytes that an entry's content must have: its size without large holes. `holes` resolved.
 uint64_t StoredLength(const Entry& entry);
 

@@ -147,7 +147,7 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
     if (root.ok() && root->type != EntryType::kDirectory) {
       root->name = SourceName(*snapshot);
       SingleFileInput input(*snapshot->reader, *std::move(root));
-      stats = Restore(input, {input.LookupPath({})->name}, options, observer);
+      stats = Restore(input, what.path.empty() ? Components{SourceName(*snapshot)} : what.path, options, observer);
     } else {
       stats = Restore(*snapshot->reader, what.path, options, observer);
     }

@@ -13,7 +13,6 @@
 
 namespace holdfast {
 
-inline constexpr uint64_t kLargeHoleBytes = 1u << 20;  // from here on a hole is not in the content
 
 inline bool IsZero(std::string_view bytes) {
   return bytes.empty() ||
