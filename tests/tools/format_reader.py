@@ -287,8 +287,16 @@ class Repository:
             self.keys["reader-key-%d" % agent] = hkdf(self.owner_reader_key, self.id, b"holdfast/1/agent-reader" + number)
             self.keys["agent-mac-key-%d" % agent] = hkdf(self.keys["master-secret"], self.id, b"holdfast/1/agent-mac" + number)
             for epoch, (secret, _) in self.epochs.items():
-                self.keys["chunk-key-tree-%d-%d" % (epoch, agent)] = hkdf(
-                    secret, self.id, b"holdfast/1/chunk" + struct.pack("<I", epoch) + b"\2" + number)
+                self.keys["chunk-key-tree-%d-%d" % (epoch, agent)] = self.chunk_key(epoch, 2, agent)
+
+    def chunk_key(self, epoch, kind, agent):
+        number = struct.pack("<I", agent if kind == 2 else 0)
+        key = hkdf(self.epochs[epoch][0], self.id, b"holdfast/1/chunk" + struct.pack("<IB", epoch, kind) + number)
+        if kind != 2:
+            return key
+        reader = hkdf(self.owner_reader_key, self.id, b"holdfast/1/agent-reader" + number)
+        tree = hkdf(reader, self.id, b"holdfast/1/agent-tree" + number)
+        return hkdf(key + tree, self.id, b"holdfast/1/chunk-tree")
 
     def catalog_open(self, info, salt, algorithm, nonce, sealed, aad):
         for _, catalog in self.epochs.values():
@@ -347,7 +355,7 @@ class Repository:
         """Recomputes id and content key; slow, so for tree records only."""
         _, _, header = self.records[record_id]
         epoch, kind = struct.unpack("<I", header[4:8])[0], header[1]
-        key = hkdf(self.epochs[epoch][0], self.id, b"holdfast/1/chunk" + struct.pack("<IBI", epoch, kind, agent if kind == 2 else 0))
+        key = self.chunk_key(epoch, kind, agent)
         if blake3(struct.pack("<I", len(children)) + b"".join(children) + plain, key, 64) != record_id + content_key:
             raise Damaged("id of record %s" % record_id.hex())
 
