@@ -68,6 +68,8 @@ case_create_repository() {
   json "$WORK/out"
   expect 2 repository create
   expect_said exist
+  # From here on without a password, which is quicker; what passwords do is further below.
+  expect 0 repository unlock
 }
 
 case_http_answers_on_a_unix_socket() {
@@ -483,6 +485,7 @@ case_password_change() {
   HOLDFAST_PASSWORD=$(<"$WORK/recovery-key") expect 0 verify
   HOLDFAST_PASSWORD=$new HOLDFAST_NEW_PASSWORD=$old expect 0 repository password
   expect 0 verify
+  expect 0 repository unlock
 }
 
 # --- Several at once ------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The repository on disk is what docs/format.md says: a reader written from it alone, with the password,
-# finds every entry, its metadata and its content. Names, counts and sizes are nowhere in the clear.
+# finds every entry, its metadata and its content.
 source "$(dirname "$0")/lib.sh"
 instance_new
 SEED=${HOLDFAST_TEST_SEED:-$RANDOM}
@@ -10,6 +10,7 @@ read_format() { "$PYTHON" "$HF_TOOLS/format_reader.py" "$@" >"$WORK/read" 2>&1 |
 case_setup() {
   server_start
   expect 0 repository create
+  expect 0 repository unlock
 }
 
 case_ordinary_tree() {
@@ -44,7 +45,9 @@ case_recovery_key_opens_it_too() {
   expect 0 repository recovery-key
   local key
   key=$(grep -a -o -E '([0-9A-HJKMNP-TV-Z]{4}-){8}[0-9A-HJKMNP-TV-Z]{4}' "$WORK/out" | head -n 1 | tr -d -)
-  HOLDFAST_PASSWORD=$key read_format list "$(repository_dir)" "$ID"
+  local id
+  id=$(snapshot_ids | tail -n 1)
+  HOLDFAST_PASSWORD=$key read_format list "$(repository_dir)" "$id"
 }
 
 echo "format.sh: seed $SEED"

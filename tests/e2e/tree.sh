@@ -7,11 +7,13 @@ instance_new
 SOURCE=$WORK/source
 SEED=${HOLDFAST_TEST_SEED:-$RANDOM}
 IS_ROOT=0
-[[ $(id -u) == 0 ]] && IS_ROOT=1
+BIG_DIR=5000
+[[ $(id -u) == 0 ]] && IS_ROOT=1 BIG_DIR=20000
 
 case_setup() {
   server_start
   expect 0 repository create
+  expect 0 repository unlock
 }
 
 # --- Equal ----------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ case_metadata_changes_alone_are_found() {
 }
 
 case_directory_of_many_entries() {
-  make_tree "$WORK/many" --seed "$SEED" --only big_dir --big-dir "${HOLDFAST_TEST_BIG_DIR:-20000}"
+  make_tree "$WORK/many" --seed "$SEED" --only big_dir --big-dir "${HOLDFAST_TEST_BIG_DIR:-$BIG_DIR}"
   snapshot "$WORK/many"
   restore "$ID" "$WORK/back"
   expect_equal "$WORK/many" "$WORK/back"
@@ -200,7 +202,7 @@ case_files_that_change_all_the_time() {
   mkdir -p "$tree/stable"
   make_small_tree "$tree/stable"
   cp -a "$tree/stable" "$WORK/stable-copy"
-  for round in 1 2 3 4; do
+  for round in 1 2 3; do
     "$PYTHON" "$HF_TOOLS/churn.py" "$tree/churn" --seed $((SEED + round)) --seconds 120 &
     churn=$!
     track churn $churn
@@ -260,7 +262,9 @@ case_full_disk_on_the_server() {
   mount -o loop "$WORK/disk" "$WORK/full" || skip "no loop mount"
   SERVER_HOME=$WORK/full
   server_start
+  use_agent with-another-server
   expect 0 repository create
+  expect 0 repository unlock
   make_small_tree "$WORK/little"
   snapshot "$WORK/little"
   local first=$ID pid free

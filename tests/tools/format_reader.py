@@ -4,7 +4,7 @@
     format_reader.py keys REPOSITORY [--content-keys N]        "LABEL HEX" lines: every key but the server's own
     format_reader.py list REPOSITORY SNAPSHOT                  a line per entry: type, mode, size, path
     format_reader.py check REPOSITORY SNAPSHOT DIRECTORY       compares names, types, sizes, modes, times, link
-                                                               targets and contents with a directory
+                                                               targets, xattrs and contents with a directory
 
 The password comes from HOLDFAST_PASSWORD. Ciphers come from OpenSSL, Argon2 and zstd through ctypes.
 """
@@ -457,6 +457,18 @@ class Repository:
             out.append((start, at))
         return out
 
+    def xattrs(self, entry):
+        data = entry["fields"].get(15)
+        if 17 in entry["fields"]:
+            data = self.record(*entry["children"][Reader(entry["fields"][17]).varint()])[0]
+        out, reader = {}, Reader(data or b"")
+        while reader.more():
+            name = reader.bytes()
+            out[name] = reader.bytes()
+        if list(out) != sorted(out):
+            raise Damaged("xattrs are not sorted")
+        return out
+
     def pieces(self, record_id, content_key, levels, agent):
         """(id, key, length) of the chunks below a content list."""
         _, reader, children = self.page(record_id, content_key, agent)
@@ -546,6 +558,9 @@ def check(repository, name, directory):
                                    ("mtime", entry["mtime"], st.st_mtime_ns), ("uid", entry["uid"], st.st_uid), ("gid", entry["gid"], st.st_gid)):
             if stored != real:
                 problems.append("%r: %s is %s, not %s" % (path, what, stored, real))
+        real = {os.fsencode(n): os.getxattr(full, n, follow_symlinks=False) for n in os.listxattr(full, follow_symlinks=False)}
+        if repository.xattrs(entry) != real:
+            problems.append("%r: xattrs %s, not %s" % (path, sorted(repository.xattrs(entry)), sorted(real)))
         if entry["type"] == 3 and entry["fields"].get(11) != os.readlink(full):
             problems.append("%r: link target" % path)
         if entry["type"] == 1:
