@@ -9,6 +9,7 @@ WorkerPool::WorkerPool(std::vector<std::unique_ptr<UploadTransport>> transports,
     : keys_(keys),
       offered_(offered),
       counters_(counters),
+      verifier_(keys),
       options_(options),
       transports_(std::move(transports)) {
   for (auto& transport : transports_) {
@@ -76,7 +77,7 @@ void WorkerPool::Fail(const absl::Status& status) {
 }
 
 void WorkerPool::Work(UploadTransport& transport) {
-  ChunkUploader uploader(transport, keys_, offered_, counters_);
+  ChunkUploader uploader(transport, keys_, offered_, verifier_, counters_);
   uint64_t flushed = 0;
   while (true) {
     std::optional<BundleJob> bundle;

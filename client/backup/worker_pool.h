@@ -48,6 +48,7 @@ class WorkerPool {
   const SealingKeys& keys_;
   OfferedIds& offered_;
   UploadCounters& counters_;
+  SealVerifier verifier_;
   const Options options_;
   std::vector<std::unique_ptr<UploadTransport>> transports_;
 

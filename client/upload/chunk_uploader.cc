@@ -8,13 +8,13 @@ namespace {
 constexpr size_t kHeadroomBytes = 16;
 constexpr size_t kMessageBytesTarget = 1u << 20;
 constexpr uint64_t kVerifyEvery = 64;
-constexpr uint64_t kUnansweredBytesMax = 4u << 20;  // below the server's credit: memory
+constexpr uint64_t kHeldBytesMax = 6u << 20;  // below the server's credit: memory
 
 }  // namespace
 
 ChunkUploader::ChunkUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered,
-                             UploadCounters& counters)
-    : transport_(transport), keys_(keys), offered_(offered), counters_(counters), sealer_(keys), opener_(keys) {}
+                             SealVerifier& verifier, UploadCounters& counters)
+    : transport_(transport), keys_(keys), offered_(offered), counters_(counters), sealer_(keys), verifier_(verifier) {}
 
 ChunkUploader::~ChunkUploader() = default;
 
@@ -69,22 +69,22 @@ absl::Status ChunkUploader::Ask(Batch& batch) {
   for (const Pending& p : batch.chunks) ids.push_back(p.ref.id);
   RETURN_IF_ERROR(transport_.SendHave(ids));
   batch.asked = ids.size();
-  unanswered_.push_back(0);
+  unanswered_.push_back({});
   return absl::OkStatus();
 }
 
 absl::Status ChunkUploader::ReceiveOne() {
   ASSIGN_OR_RETURN(UploadAnswer answer, transport_.Receive());
-  const uint64_t sent = unanswered_[unanswered_head_++];
+  const InFlight sent = unanswered_[unanswered_head_++];
   if (unanswered_head_ == unanswered_.size()) {
     unanswered_.clear();
     unanswered_head_ = 0;
   }
-  if (sent == 0) {
+  if (sent.bytes == 0) {
     have_answers_.push_back(std::move(answer.have));
   } else {
-    if (answer.appended_bytes != sent) return absl::InternalError("the server took another number of bytes than sent");
-    unanswered_bytes_ -= sent;
+    if (answer.appended_bytes != sent.bytes) return absl::InternalError("the server took another number of bytes than sent");
+    held_bytes_ -= sent.held;
   }
   return absl::OkStatus();
 }
@@ -99,11 +99,11 @@ absl::Status ChunkUploader::Send(Batch& batch) {
     size_t used = 0;
     auto send_message = [&]() -> absl::Status {
       if (!message) return absl::OkStatus();
-      const uint64_t limit = std::min(kUnansweredBytesMax, transport_.credit_bytes());
-      while (unanswered_bytes_ > 0 && unanswered_bytes_ + used > limit) RETURN_IF_ERROR(ReceiveOne());
+      const uint64_t limit = std::min(kHeldBytesMax, transport_.credit_bytes());
+      while (held_bytes_ > 0 && held_bytes_ + message->capacity() > limit) RETURN_IF_ERROR(ReceiveOne());
       counters_.bytes_sent.fetch_add(used, std::memory_order_relaxed);
-      unanswered_.push_back(used);
-      unanswered_bytes_ += used;
+      unanswered_.push_back({used, message->capacity()});
+      held_bytes_ += message->capacity();
       return transport_.SendRecords(std::move(message), std::exchange(used, 0));
     };
     for (size_t i = 0; i < batch.chunks.size(); ++i) {
@@ -120,10 +120,10 @@ absl::Status ChunkUploader::Send(Batch& batch) {
                                                /*headroom=*/true, message->data() + used);
       // A sample is opened again before it is sent: a broken compressor or bad memory must not go unnoticed for years.
       if (sealed_++ % kVerifyEvery == 0) {
-        absl::StatusOr<OpenedChunk> opened = opener_.Open(p.ref, {message->data() + used, record_bytes});
+        absl::Status opened = verifier_.Check(p.ref, {message->data() + used, record_bytes});
         if (!opened.ok()) {
           return absl::InternalError(absl::StrCat("a chunk does not open right after it was sealed (bad memory?): ",
-                                                  opened.status().message()));
+                                                  opened.message()));
         }
       }
       used += record_bytes;

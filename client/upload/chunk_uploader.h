@@ -18,6 +18,20 @@
 
 namespace holdfast {
 
+// Opens a sample of sealed chunks again. Shared by all uploaders, because its buffers are as large as a chunk. Thread-safe.
+class SealVerifier {
+ public:
+  explicit SealVerifier(const SealingKeys& keys) : opener_(keys) {}
+  absl::Status Check(const ChunkRef& ref, std::string_view record) {
+    absl::MutexLock lock(&mu_);
+    return opener_.Open(ref, record).status();
+  }
+
+ private:
+  absl::Mutex mu_;
+  RecordOpener opener_ ABSL_GUARDED_BY(mu_);
+};
+
 // Chunks that this session already offered or asked for: never asked twice. Thread-safe. At the limit it forgets
 // everything, which costs questions, not correctness.
 class OfferedIds {
@@ -42,11 +56,12 @@ struct UploadCounters {
 
 class ChunkUploader {
  public:
-  static constexpr size_t kArenaBytes = 8u << 20;
+  static constexpr size_t kArenaBytes = 7u << 20;
   static constexpr size_t kChunkRoomBytes = (4u << 20) + (256u << 10) + 64;  // what Room() guarantees
 
   // All borrowed.
-  ChunkUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered, UploadCounters& counters);
+  ChunkUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered, SealVerifier& verifier,
+                UploadCounters& counters);
   ~ChunkUploader();
 
   // Where to put the next chunk's bytes: at least kChunkRoomBytes behind the returned pointer, and 16 writable bytes
@@ -81,12 +96,17 @@ class ChunkUploader {
   OfferedIds& offered_;
   UploadCounters& counters_;
   RecordSealer sealer_;
-  RecordOpener opener_;
+  SealVerifier& verifier_;
   uint64_t sealed_ = 0;
   Batch open_, asked_;
   std::vector<std::string> have_answers_;  // received, not yet used (at most 2)
-  uint64_t unanswered_bytes_ = 0;
-  std::vector<uint64_t> unanswered_;  // sizes of messages in flight; 0 = a have
+  // Messages in flight. What counts against the limit is the memory that they hold.
+  struct InFlight {
+    uint64_t bytes = 0;  // 0 = a have
+    uint64_t held = 0;
+  };
+  uint64_t held_bytes_ = 0;
+  std::vector<InFlight> unanswered_;
   size_t unanswered_head_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #ifndef HOLDFAST_SERVER_REPOSITORY_REPOSITORY_H_
 #define HOLDFAST_SERVER_REPOSITORY_REPOSITORY_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -122,7 +123,7 @@ class Repository {
 
  private:
   struct Session;
-  using KnownId = std::pair<uint64_t, uint64_t>;  // the first 16 bytes: ids are PRF outputs
+  using KnownId = std::array<uint64_t, 2>;  // the first 16 bytes: ids are PRF outputs
 
   Repository(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey key, RepositoryOptions options);
   absl::Status OpenImpl();
