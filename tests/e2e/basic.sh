@@ -628,6 +628,26 @@ case_server_option() {
   expect '2|64' snapshot list --server "nonsense:x"
 }
 
+case_server_stops_at_once_after_any_command() {
+  local id arguments started
+  expect 0 snapshot list --json
+  id=$(json "$WORK/out" '[s["id"] for s in d if s["source"].endswith("/source")][-1]')
+  remove "$WORK/back"
+  while IFS= read -r arguments; do
+    # shellcheck disable=SC2086
+    expect 0 $arguments
+    started=$SECONDS
+    server_stop
+    ((SECONDS - started <= 4 * HF_PATIENCE)) || fail "$((SECONDS - started)) s to stop after ${arguments%% *}"
+    server_start
+  done <<LINES
+snapshot create $SOURCE
+restore $id --target $WORK/back
+verify $id
+cat $id:large.bin
+LINES
+}
+
 # Cron sets none of them: both programs then meet in a directory of the machine, with data below HOME.
 case_without_xdg_variables() {
   local run=/run/user/$(id -u) pid made
@@ -727,6 +747,7 @@ check no_carriage_returns_without_a_terminal
 check json_everywhere
 check hostile_names_do_not_reach_the_terminal_raw
 check server_option
+check server_stops_at_once_after_any_command
 check without_xdg_variables
 check too_long_socket_path_is_said
 check clean_restart

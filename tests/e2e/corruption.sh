@@ -18,7 +18,7 @@ pristine_again() {
 # check_snapshot NAME MUST_WORK: restores it after the damage; the verdict is a line in $WORK/verdicts.
 # Sets HURT if it could not be restored as it was.
 check_snapshot() {
-  local name=$1 must_work=$2 id path unnamed=()
+  local name=$1 must_work=$2 id
   id=$(<"$WORK/id.$name")
   remove "$WORK/back"
   hf restore "$id" --target "$WORK/back"
@@ -44,12 +44,17 @@ check_snapshot() {
   [[ -s $WORK/messages ]] || echo "$name: exit $RC without a word" >>"$WORK/verdicts"
   # A file with wrong content, or a missing one, is named. Where directories could not be read, whole
   # ranges are missing, and their names with them.
-  while IFS= read -r path; do
-    grep -a -q -F -e "$path" "$WORK/messages" || unnamed+=("$path")
-  done < <(json "$WORK/differences" \
-    "[x['path'] for x in d['listed'] if x['what'].startswith(('content', 'size') + (('missing',) if '$KIND' == 'data-pack' else ()))]")
-  if ((${#unnamed[@]} > 0)) && ! grep -a -q -i -E 'no (such )?snapshot|cannot (be )?open|not found' "$WORK/messages"; then
-    echo "$name: ${unnamed[0]} is wrong or missing and not named (exit $RC)" >>"$WORK/verdicts"
+  local unnamed
+  unnamed=$("$PYTHON" - "$WORK/differences" "$WORK/messages" "$KIND" <<'PYTHON'
+import json, sys
+messages = open(sys.argv[2], errors="replace").read()
+wrong = ("content", "size") + (("missing",) if sys.argv[3] == "data-pack" else ())
+paths = [d["path"] for d in json.load(open(sys.argv[1]))["listed"] if d["what"].startswith(wrong)]
+print("".join([p for p in paths if p not in messages][:1]))
+PYTHON
+  )
+  if [[ -n $unnamed ]] && ! grep -a -q -i -E 'no (such )?snapshot|cannot (be )?open|not found' "$WORK/messages"; then
+    echo "$name: $unnamed is wrong or missing and not named (exit $RC)" >>"$WORK/verdicts"
   fi
 }
 
@@ -70,7 +75,7 @@ one_damage() {
   if ! is_running "$(server_pid)"; then
     echo "the server ended at its start: $(tail -n 1 "$SERVER_LOG")" >>"$WORK/verdicts"
   else
-    for name in first second other; do
+    for name in $NAMES; do
       local needed=$must_work
       # One damaged manifest is one lost snapshot. (Swapped, it is two.)
       if [[ $KIND == snapshot && $damage != swap* && $blob != *"$(<"$WORK/id.$name")" ]]; then needed=yes; fi
@@ -85,6 +90,7 @@ one_damage() {
       cat "$WORK/out" "$WORK/err" >"$WORK/messages"
       grep -a -q "$(basename "$blob" | cut -c 1-8)" "$WORK/messages" || echo "verify does not name the damaged manifest" >>"$WORK/verdicts"
     fi
+    [[ $HURT == no ]] || echo "$blob $damage" >>"$WORK/hurt.$KIND"
     is_running "$(server_pid)" || echo "the server died" >>"$WORK/verdicts"
     server_stop
   fi
@@ -121,10 +127,12 @@ case_setup() {
   echo "$ID" >"$WORK/id.other"
   server_stop
   cp -a "$SERVER_HOME" "$PRISTINE"
+  du -sh "$PRISTINE"
+  (cd "$(repository_dir)" && find . -type f -size +0 -printf '%P %s\n' | sort)
 }
 
 case_damaged() {
-  KIND=$1
+  KIND=$1 NAMES="first second other"
   local sample=() count=0 blob damage rocksdb
   [[ $DAMAGES == all ]] || sample=(--sample "$DAMAGES")
   "$PYTHON" "$HF_TOOLS/damage.py" list "$(repository_dir)" "$KIND" --seed "$SEED" "${sample[@]}" >"$WORK/list"
@@ -134,7 +142,11 @@ case_damaged() {
     fail "no blob of this kind in $(repository_dir)"
   fi
   # Key slots are what a password opens; an unlocked agent would not read them.
-  [[ $KIND != slots && $KIND != ring ]] || use_agent fresh
+  if [[ $KIND == slots || $KIND == ring ]]; then
+    use_agent fresh
+    NAMES=second
+  fi
+  : >"$WORK/hurt.$KIND"
   while read -r blob damage; do
     count=$((count + 1))
     # A sample takes them in turn.
@@ -144,7 +156,12 @@ case_damaged() {
   if [[ -s $WORK/bad.$KIND ]]; then
     fail "$(wc -l <"$WORK/bad.$KIND") findings in $count damages: $(head -n 4 "$WORK/bad.$KIND" | cut -c 1-250)"
   fi
-  echo "$count damages"
+  local hurt
+  hurt=$(wc -l <"$WORK/hurt.$KIND")
+  echo "$count damages, $hurt of them lost something"
+  case $KIND in
+    data-pack | tree-pack | snapshot) ((hurt > 0)) || fail "none of $count damages lost anything: nothing was tested" ;;
+  esac
 }
 
 case_all_key_slots_damaged() {

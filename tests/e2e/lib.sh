@@ -8,7 +8,8 @@
 # Inside a case any failing command ends it; `fail WHY` says why. Binaries come from $HOLDFAST_BIN
 # (default: bin/ of the repository). HOLDFAST_TEST_PATIENCE multiplies every deadline (default 1);
 # HOLDFAST_TEST_ONLY is a regular expression of case names; HOLDFAST_TEST_KEEP=1 keeps $WORK;
-# HOLDFAST_TEST_VERBOSE=1 shows what a failed case printed; HOLDFAST_TEST_TIMES=1 shows durations.
+# HOLDFAST_TEST_VERBOSE=1 shows what a failed case printed; HOLDFAST_TEST_TIMES=1 shows durations;
+# HOLDFAST_TEST_LOGS=DIR keeps what every case printed.
 # Nothing here needs the source tree except tests/tools.
 
 HF_E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -292,10 +293,10 @@ skip() {
 # check NAME [ARGS]: runs case_NAME in a subshell in which any failing command is fatal. What one case
 # leaves for the next is in files and processes, not in variables.
 check() {
-  local name=$1 status why started=$SECONDS
-  [[ $name =~ ${HOLDFAST_TEST_ONLY:-.} ]] || return 0
+  local name=$1 status why started=$SECONDS label="$*"
+  local log=$WORK/logs/${label// /_}
+  [[ $label =~ ${HOLDFAST_TEST_ONLY:-.} ]] || return 0
   shift
-  local label=$name${1:+ $*} log=$WORK/logs/$name
   (
     set -eE
     trap 'echo "line $LINENO: $BASH_COMMAND"' ERR
@@ -323,6 +324,7 @@ check() {
       ;;
   esac
   [[ -z ${HOLDFAST_TEST_TIMES:-} ]] || echo "    $((SECONDS - started)) s"
+  [[ -z ${HOLDFAST_TEST_LOGS:-} ]] || cp "$log" "$HOLDFAST_TEST_LOGS/"
 }
 
 # run_as_ordinary_user [VAR=VALUE]: runs this test file again as nobody, from copies that nobody can
