@@ -121,7 +121,7 @@ absl::Status Stdout::Write(std::string_view text) {
   if (text.empty() || fwrite(text.data(), 1, text.size(), stdout) == text.size()) return absl::OkStatus();
   const int error = errno;
   failed_ = error == EPIPE ? absl::CancelledError("nobody reads the output any more")
-                           : absl::UnavailableError(absl::StrCat("cannot write to standard output: ", strerror(error)));
+                           : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
   return failed_;
 }
 
@@ -134,7 +134,7 @@ absl::Status Stdout::Flush() {
   if (fflush(stdout) == 0) return absl::OkStatus();
   const int error = errno;
   failed_ = error == EPIPE ? absl::CancelledError("nobody reads the output any more")
-                           : absl::UnavailableError(absl::StrCat("cannot write to standard output: ", strerror(error)));
+                           : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
   return failed_;
 }
 

@@ -1,7 +1,6 @@
 #include "client/cli/password.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -82,30 +81,24 @@ absl::StatusOr<SecretString> FromCommand(const std::string& command) {
   return line.Take("the password command");
 }
 
-// The terminal with echo off. The settings come back, also after Ctrl-C.
+// The terminal with echo off, and with Ctrl-C as the end of a line: as a signal it would leave the terminal without echo.
 class QuietTerminal {
  public:
   explicit QuietTerminal(int fd) : fd_(fd) {
     if (tcgetattr(fd, &old_) != 0) return;
-    sigset_t blocked;
-    sigemptyset(&blocked);
-    for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGQUIT}) sigaddset(&blocked, signal);
-    sigprocmask(SIG_BLOCK, &blocked, &old_mask_);  // delivered after the settings are back
     termios quiet = old_;
-    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
-    // Without ISIG Ctrl-C is a character that ends the line, since its signal would have to wait.
-    quiet.c_lflag &= ~static_cast<tcflag_t>(ISIG);
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO | ISIG);
+    quiet.c_cc[VEOL] = kInterrupt;
     changed_ = tcsetattr(fd, TCSAFLUSH, &quiet) == 0;
   }
   ~QuietTerminal() {
     if (changed_) tcsetattr(fd_, TCSAFLUSH, &old_);
-    if (changed_) sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
   }
+  static constexpr char kInterrupt = '\x03';
 
  private:
   const int fd_;
   termios old_{};
-  sigset_t old_mask_{};
   bool changed_ = false;
 };
 
@@ -120,7 +113,7 @@ absl::StatusOr<SecretString> PromptOnce(int fd, const std::string& prompt) {
     for (char c;;) {
       const ssize_t n = ::read(fd, &c, 1);
       if (n < 0 && errno == EINTR) continue;
-      if (n == 1 && c == '\x03') cancelled = true;
+      if (n == 1 && c == QuietTerminal::kInterrupt) cancelled = true;
       if (n <= 0 || cancelled || !line.Add(c)) break;
     }
   }
