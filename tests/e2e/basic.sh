@@ -655,7 +655,7 @@ case_without_xdg_variables() {
   [[ ! -e $made ]] || skip "$made exists already: a server of this machine may use it"
   local bare=(env -u XDG_RUNTIME_DIR -u XDG_DATA_HOME -u XDG_CONFIG_HOME -u XDG_CACHE_HOME -u XDG_STATE_HOME HOME="$WORK/cron")
   mkdir "$WORK/cron"
-  "${bare[@]}" -u HOLDFAST_PASSWORD "$HOLDFAST_BIN/holdfastd" >"$WORK/out.cron" 2>&1 3>&- </dev/null &
+  env -u HOLDFAST_PASSWORD "${bare[@]}" "$HOLDFAST_BIN/holdfastd" >"$WORK/out.cron" 2>&1 3>&- </dev/null &
   pid=$!
   track cron $pid
   local created=no
