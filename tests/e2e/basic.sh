@@ -629,7 +629,7 @@ case_server_option() {
 }
 
 case_server_stops_at_once_after_any_command() {
-  local id arguments started
+  local id arguments started took
   expect 0 snapshot list --json
   id=$(json "$WORK/out" '[s["id"] for s in d if s["source"].endswith("/source")][-1]')
   remove "$WORK/back"
@@ -638,13 +638,20 @@ case_server_stops_at_once_after_any_command() {
     expect 0 $arguments
     started=$SECONDS
     server_stop
-    ((SECONDS - started <= 4 * HF_PATIENCE)) || fail "$((SECONDS - started)) s to stop after ${arguments%% *}"
+    took=$((SECONDS - started))
     server_start
+    ((took <= 4 * HF_PATIENCE)) || fail "$took s to stop after ${arguments%% *}"
+    remove "$WORK/back"
+    # Some more than once: whether a stream is still open then is a matter of luck.
   done <<LINES
 snapshot create $SOURCE
 restore $id --target $WORK/back
 verify $id
 cat $id:large.bin
+restore $id --target $WORK/back
+verify $id
+restore $id --target $WORK/back
+verify $id
 LINES
 }
 
