@@ -145,6 +145,8 @@ absl::Status Run(const DaemonConfig& config) {
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 4);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
+  // How long an idle poller sleeps, and so how long stopping may take (the default is 10 s).
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::CQ_TIMEOUT_MSEC, 500);
   builder.RegisterService(&control);
   builder.RegisterService(&transfer);
   ::unlink(config.socket.c_str());
