@@ -1,5 +1,6 @@
 // holdfastd: flags, configuration, wiring.
 #include <fcntl.h>
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 #include <malloc.h>
@@ -198,6 +199,9 @@ int Main(int argc, char** argv) {
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  // Never undone: the global shutdown of gRPC 1.51 may wait 10 s for one of its own pollers, when everything of ours has
+  // long been closed.
+  grpc_init();
   ::signal(SIGPIPE, SIG_IGN);
   // Chunk keys never come here, but a core file of a backup server has no place on a disk either.
   rlimit no_core{0, 0};
