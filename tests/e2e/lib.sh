@@ -53,6 +53,8 @@ instance_new() {
   use_agent here
   SERVER_LOG=$WORK/logs/server.log
   trap instance_end EXIT
+  # So that a stopped test cleans up, too.
+  trap 'exit 143' HUP INT TERM
 }
 
 # The client's side of everything that follows belongs to the agent of this name.
