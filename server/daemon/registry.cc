@@ -142,6 +142,9 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   options.spool_directory = folder + "/spool";
   options.server_id = options_.server_id;
   options.crash_point = options_.crash_point;
+  // On the local socket the first stream follows within milliseconds; a client that was killed before must not block the
+  // next run.
+  options.session_idle = absl::Milliseconds(500);
   for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
     absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
     if (!s.ok()) hosted.warnings.push_back(std::string(s.message()));
