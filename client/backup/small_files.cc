@@ -23,6 +23,12 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
   SourceFile& source = **opened;
   SourceStat before = source.OpenedStat();
   for (int attempt = 1;; ++attempt) {
+    if (before.size > room) {
+      // It grew out of its bundle since the walk: named as unread, never stored cut off. The next backup cuts it as a
+      // large file.
+      SetSourceFailure(result, *file.directory, file.name, "read (it grew meanwhile)", SourceErrnoStatus(EFBIG, "read"));
+      return;
+    }
     // One byte more than expected tells the end of the file in the same call.
     const size_t limit = std::min<uint64_t>(before.size + 1, room);
     absl::StatusOr<size_t> got = source.ReadAt(0, out, limit);
