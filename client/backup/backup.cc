@@ -234,7 +234,7 @@ absl::Status BackupRun::OpenSession() {
                    RpcUploadTransport::Open(connection_, options_.repository, session_, credit_bytes_));
   WorkerPool::Options pool_options;
   pool_options.file_digest_key = keys_.file_digest_key;
-  pool_options.bundle_level = options_.bundle_level;
+  pool_options.compression_level = options_.compression_level;
   pool_ = std::make_unique<WorkerPool>(std::move(transports), keys_.sealing, offered_, counters_, pool_options);
   pages_ = std::make_unique<PageUploader>(*page_transport_, keys_.sealing, offered_, counters_,
                                           [this] { return pool_->Flush(); });
@@ -286,11 +286,12 @@ absl::Status BackupRun::Walk() {
   ASSIGN_OR_RETURN(std::unique_ptr<Scanner> scanner, fs->Scan(options_.scan, this));
   std::unique_ptr<EntryIterator> old;
   bool old_valid = false;
+  EntryKeyCursor old_keys;
   std::string old_key, key, directory_key;
   auto next_old = [&]() -> absl::Status {
     old_valid = old && old->Next();
     if (old_valid) {
-      old_key = EntryKey(old->directory(), old->entry().name);
+      old_key = old_keys.Key(old->directory(), old->entry().name);
     } else if (old) {
       RETURN_IF_ERROR(old->status());
     }
@@ -450,7 +451,7 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
     return absl::OkStatus();
   }
   pending.large = std::make_shared<LargeFileJob>(source.directory, source.name, PreviousPieces(old), keys_.sealing,
-                                                 chunker_, options_.chunk_level);
+                                                 chunker_, options_.compression_level);
   std::shared_ptr<LargeFileJob> job = pending.large;
   pending_.push_back(std::move(pending));
   return pool_->Add(std::move(job));
@@ -655,6 +656,8 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
   observer_.phase = BackupPhase::kCommitting;
   RETURN_IF_ERROR(pages_->Flush());
   RETURN_IF_ERROR(pool_->Flush());
+  // Sending the last of it may have taken long: whoever pressed Ctrl-C meanwhile gets no snapshot.
+  if (observer_.cancel.load(std::memory_order_relaxed)) return absl::CancelledError("interrupted");
 
   core_.set_repository_id(std::string(keys_.manifest.repository.view()));
   core_.set_source(options_.source);

@@ -39,8 +39,7 @@ struct BackupOptions {
   std::string description;
   bool force_full = false;  // read every file, whatever the previous snapshot says
   int workers = 0;          // 0: by the number of processors
-  int bundle_level = 3;     // zstd levels: fixed by measurement (docs/benchmarks.md)
-  int chunk_level = 2;
+  int compression_level = 2;  // of zstd: fixed by measurement (docs/benchmarks.md)
 };
 
 enum class BackupPhase { kScanning, kCommitting };

@@ -22,7 +22,7 @@ class WorkerPool {
  public:
   struct Options {
     Key256 file_digest_key;
-    int bundle_level = 3;
+    int compression_level = 2;
   };
   // One worker per transport.
   WorkerPool(std::vector<std::unique_ptr<UploadTransport>> transports, const SealingKeys& keys, OfferedIds& offered,

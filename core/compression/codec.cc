@@ -9,6 +9,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/codec.h"
@@ -79,6 +80,14 @@ size_t Compressor::Compress(int level, std::string_view in, char* out, size_t ca
   if (impl_->level != level) {
     const size_t set = ZSTD_CCtx_setParameter(impl_->context, ZSTD_c_compressionLevel, level);
     assert(!ZSTD_isError(set));
+    // For inputs of up to 256 KiB zstd's table turns level 2 into another strategy: half as fast on text of many short
+    // matches, and hardly smaller. The level keeps what it is on larger inputs.
+    const bool pin = level == 2;
+    for (const auto& [parameter, value] : {std::pair{ZSTD_c_strategy, int{ZSTD_fast}}, std::pair{ZSTD_c_hashLog, 16},
+                                           std::pair{ZSTD_c_minMatch, 6}}) {
+      const size_t pinned = ZSTD_CCtx_setParameter(impl_->context, parameter, pin ? value : 0);  // 0: by the level
+      assert(!ZSTD_isError(pinned));
+    }
     impl_->level = level;
   }
   const size_t n = ZSTD_compress2(impl_->context, out, capacity, in.data(), in.size());

@@ -18,6 +18,17 @@ std::string EntryKey(const Components& directory, std::string_view name) {
   return key;
 }
 
+const std::string& EntryKeyCursor::Key(const Components& directory, std::string_view name) {
+  if (directory != directory_) {
+    directory_ = directory;
+    key_ = DirectoryKeyPrefix(directory);
+    prefix_bytes_ = key_.size();
+  }
+  key_.resize(prefix_bytes_);
+  key_.append(name);
+  return key_;
+}
+
 bool ParseEntryKey(std::string_view key, Components* directory, std::string* name) {
   directory->clear();
   // Components are neither empty nor contain 0x00, so the first pair of zeros ends the directory.

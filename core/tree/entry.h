@@ -98,6 +98,17 @@ using Components = std::vector<std::string>;
 // Sort key: components joined by 0x00, then 0x00 0x00, then the name.
 std::string EntryKey(const Components& directory, std::string_view name);
 std::string DirectoryKeyPrefix(const Components& directory);  // directory, then 0x00 0x00
+// The keys of a sequence of entries: builds only the name anew while the directory stays the same. One thread.
+class EntryKeyCursor {
+ public:
+  // Valid until the next call.
+  const std::string& Key(const Components& directory, std::string_view name);
+
+ private:
+  Components directory_;
+  std::string key_ = std::string(2, '\0');
+  size_t prefix_bytes_ = 2;
+};
 // False when it is not a key.
 bool ParseEntryKey(std::string_view key, Components* directory, std::string* name);
 

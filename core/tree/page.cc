@@ -452,7 +452,8 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
   leaf.directory_index.reserve(count);
   leaf.directories.push_back(start_directory);
   Components current = start_directory;
-  std::string last_key, key;
+  EntryKeyCursor keys;
+  std::string last_key;
   bool after_entry = false;
   while (leaf.entries.size() < count) {
     uint8_t tag = r.U8();
@@ -477,10 +478,10 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
       RETURN_IF_ERROR(DecodeEntry(bytes, children, strings, &e));
       if (e.name.empty() && !current.empty()) return Damaged("an entry without a name");
       leaf.directory_index.push_back(static_cast<uint32_t>(leaf.directories.size() - 1));
-      key = EntryKey(current, e.name);
+      const std::string& key = keys.Key(current, e.name);
       if (key.size() > kEntryKeyBytesMax) return Damaged("a path beyond the limit");
       if (leaf.entries.size() > 1 && key <= last_key) return Damaged("entries out of order");
-      last_key.swap(key);
+      last_key = key;
       after_entry = true;
     } else {
       return Damaged("unknown item");

@@ -238,7 +238,7 @@ class DiffCursor {
     if (++position_ >= leaf_->entries.size()) {
       leaf_.reset();
     } else {
-      key_ = EntryKey(directory(), entry().name);
+      key_ = keys_.Key(directory(), entry().name);
     }
   }
   absl::Status OpenNode() {
@@ -249,7 +249,7 @@ class DiffCursor {
     if (node.level == 0) {
       ASSIGN_OR_RETURN(leaf_, OpenLeaf(sink.chunks[0], node));
       position_ = 0;
-      key_ = EntryKey(directory(), entry().name);
+      key_ = keys_.Key(directory(), entry().name);
       return absl::OkStatus();
     }
     ASSIGN_OR_RETURN(std::vector<Node> children, OpenIndex(sink.chunks[0], node));
@@ -262,6 +262,7 @@ class DiffCursor {
   std::deque<Node> pending_;
   std::optional<LeafPage> leaf_;
   size_t position_ = 0;
+  EntryKeyCursor keys_;
   std::string key_;
 };
 

@@ -17,17 +17,17 @@ absl::Status TreeBuilder::Add(const Components& directory, Entry entry) {
 }
 
 absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
-  key_ = EntryKey(directory, entry.name);
-  if (entry_count_ > 0 && key_ <= last_key_) {
+  const std::string& key = keys_.Key(directory, entry.name);
+  if (entry_count_ > 0 && key <= last_key_) {
     return absl::InvalidArgumentError("tree builder: entries out of order");
   }
-  if (entry.name.size() > kNameBytesMax || key_.size() > kEntryKeyBytesMax) {
+  if (entry.name.size() > kNameBytesMax || key.size() > kEntryKeyBytesMax) {
     return absl::InvalidArgumentError("tree builder: a name or path beyond the format's limits");
   }
   uint32_t children = EntryChildCount(entry);
   if (!leaf_.entries.empty() && leaf_children_ + children > kPageChildrenCut) RETURN_IF_ERROR(EmitLeaf());
   if (leaf_.entries.empty()) {
-    leaf_start_key_ = key_;
+    leaf_start_key_ = key;
     leaf_.directories = {directory};
   } else if (leaf_.directories.back() != directory) {
     leaf_.directories.push_back(directory);
@@ -35,9 +35,13 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   leaf_.directory_index.push_back(static_cast<uint32_t>(leaf_.directories.size() - 1));
   leaf_weight_ += EntryCutWeight(entry);
   leaf_children_ += children;
-  last_parent_name_ = directory.empty() ? std::string() : directory.back();
+  if (directory.empty()) {
+    last_parent_name_.clear();
+  } else {
+    last_parent_name_ = directory.back();
+  }
   leaf_.entries.push_back(std::move(entry));
-  last_key_.swap(key_);
+  last_key_ = key;
   ++entry_count_;
   const std::string& name = leaf_.entries.back().name;
   bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageEncodedBytesCut ||
@@ -53,7 +57,9 @@ absl::Status TreeBuilder::EmitLeaf() {
   entry.last_parent_name = last_directory.empty() ? std::string() : last_directory.back();
   entry.last_name = leaf_.entries.empty() ? std::string() : leaf_.entries.back().name;
   ASSIGN_OR_RETURN(entry.child, sink_.StorePage(EncodeLeaf(leaf_)));
-  leaf_ = LeafPage();
+  leaf_.directories.clear();
+  leaf_.entries.clear();  // keeps its room: entries are large to move
+  leaf_.directory_index.clear();
   leaf_weight_ = 0;
   leaf_children_ = 0;
   return Emitted(0, std::move(entry));

@@ -56,7 +56,8 @@ class TreeBuilder {
   const Key256 name_cut_key_;
   absl::Status status_;
   LeafPage leaf_;
-  std::string leaf_start_key_, last_key_, key_;
+  EntryKeyCursor keys_;
+  std::string leaf_start_key_, last_key_;
   std::string last_parent_name_;
   uint64_t leaf_weight_ = 0;
   uint32_t leaf_children_ = 0;
