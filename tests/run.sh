@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests. The last line of the output is "N passed, M failed"; fails if M is not 0.
 #
-#   tests/run.sh           unit tests, then tests/e2e/*.sh
+#   tests/run.sh           unit tests, tests/tools/*_test.py, then tests/e2e/*.sh
 #   tests/run.sh --full    also tests tagged "long", tests/e2e/long/*.sh, and the unit tests again
 #                          with AddressSanitizer and UndefinedBehaviorSanitizer
 #
@@ -66,6 +66,23 @@ unit_tests() {
   fi
 }
 
+# The tools that end-to-end tests judge with: unittest programs.
+tool_tests() {
+  local script status
+  for script in tests/tools/*_test.py; do
+    echo "== $script"
+    status=0
+    PYTHONDONTWRITEBYTECODE=1 python3 "$script" >"$scratch/tool.log" 2>&1 || status=$?
+    if [[ $status == 0 && $(grep '^Ran ' "$scratch/tool.log") =~ ^Ran\ ([1-9][0-9]*)\ test ]]; then
+      echo "${BASH_REMATCH[0]}s"
+      passed=$((passed + BASH_REMATCH[1]))
+    else
+      cat "$scratch/tool.log"
+      fail "$script ended with status $status"
+    fi
+  done
+}
+
 # end_to_end <script>...
 end_to_end() {
   local script status
@@ -103,6 +120,8 @@ fi
 filter=(--test_tag_filters=-long)
 [[ $full == 1 ]] && filter=()
 unit_tests "unit tests" "${filter[@]}"
+
+tool_tests
 
 mapfile -t scripts < <(executable_scripts tests/e2e)
 if [[ $full == 1 ]]; then

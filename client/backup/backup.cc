@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
@@ -31,7 +33,9 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kPendingEntriesMax = 8192;
+constexpr size_t kPendingComponentsMax = 1u << 20;  // names of directories on the paths of pending entries: 32 MiB
 constexpr size_t kFailuresNamedMax = 10000;
+constexpr size_t kFailuresBytesMax = 4u << 20;  // of their paths: they are part of the manifest
 constexpr size_t kSparseBundlesMax = 4096;
 constexpr size_t kLinkGroupsMax = 1u << 18;
 // A file whose times are this close to the start of the backup may change again without a visible trace (2 s: FAT).
@@ -50,13 +54,20 @@ class OwnerNames {
     std::unique_ptr<std::string>& name = map[id];
     if (!name) {
       name = std::make_unique<std::string>();
-      std::vector<char> buffer(16384);
-      if (group) {
-        struct group entry, *found = nullptr;
-        if (getgrgid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found) *name = found->gr_name;
-      } else {
-        struct passwd entry, *found = nullptr;
-        if (getpwuid_r(id, &entry, buffer.data(), buffer.size(), &found) == 0 && found) *name = found->pw_name;
+      // A group comes with the names of all its members.
+      constexpr size_t kRecordBytesMax = 8u << 20;
+      int error = ERANGE;
+      for (size_t size = 16384; error == ERANGE && size <= kRecordBytesMax; size *= 4) {
+        std::vector<char> buffer(size);
+        if (group) {
+          struct group entry, *found = nullptr;
+          error = getgrgid_r(id, &entry, buffer.data(), buffer.size(), &found);
+          if (error == 0 && found) *name = found->gr_name;
+        } else {
+          struct passwd entry, *found = nullptr;
+          error = getpwuid_r(id, &entry, buffer.data(), buffer.size(), &found);
+          if (error == 0 && found) *name = found->pw_name;
+        }
       }
       if (name->size() > 255) name->resize(255);
     }
@@ -76,23 +87,52 @@ std::string EscapeForProto(std::string_view raw) {
 
 // What all names of one object share.
 struct SharedContent {
+  SourceStat seen;      // by the walk, at the first name
+  bool usable = false;  // the rest was read from that very object
   Content content;
   std::vector<Hole> holes;
+  std::optional<ChunkRef> hole_chunk;
   std::vector<Xattr> xattrs;
+  std::optional<ChunkRef> xattr_chunk;
+  std::optional<uint64_t> inode_flags;
   std::optional<FileDigest> digest;
   uint64_t size = 0;
   uint32_t flags = 0;
-  FileResult::Outcome outcome = FileResult::Outcome::kStored;
+
+  void Set(const Entry& e) {
+    usable = true;
+    content = e.content;
+    holes = e.holes;
+    hole_chunk = e.hole_chunk;
+    xattrs = e.xattrs;
+    xattr_chunk = e.xattr_chunk;
+    inode_flags = e.inode_flags;
+    digest = e.digest;
+    size = e.size;
+    flags = e.flags & kEntryChangedWhileRead;
+  }
+  void CopyTo(Entry& e) const {
+    e.content = content;
+    e.holes = holes;
+    e.hole_chunk = hole_chunk;
+    e.xattrs = xattrs;
+    e.xattr_chunk = xattr_chunk;
+    e.inode_flags = inode_flags;
+    e.digest = digest;
+    e.size = size;
+    e.flags |= flags;
+  }
 };
 
 struct PendingEntry {
   std::shared_ptr<const Components> directory;
+  size_t components = 0;                       // those of `directory`, if no entry before has it
   Entry entry;
-  std::string path_for_reports;                // only when something may go wrong later
+  std::shared_ptr<SourceDirectory> source;     // only when something is to be read, or may go wrong later
   std::shared_ptr<FileResult> small;           // being read
   std::shared_ptr<LargeFileJob> large;         // being read
   std::shared_ptr<SharedContent> group;        // hard links: filled by the first name, used by the others
-  bool first_of_group = false;
+  bool reads_group = false;                    // this name fills it
 };
 
 bool IsUnchanged(const Entry& old, const SourceStat& now) {
@@ -137,11 +177,16 @@ class BackupRun : private ScanObserver {
   absl::Status AddSourceEntry(const SourceEntry& source, const Entry* old);
   absl::Status AddFile(const SourceEntry& source, const Entry* old, PendingEntry pending);
   PreviousVersion PreviousPieces(const Entry* old);
+  PendingEntry& Enqueue(PendingEntry pending) {
+    pending_components_ += pending.components;
+    return pending_.emplace_back(std::move(pending));
+  }
   absl::Status EndBundle();
   absl::Status Drain(size_t limit);
   absl::StatusOr<bool> DrainFront();
+  absl::Status ReadLarge(PendingEntry& pending, const Entry* old);
   absl::Status Emit(PendingEntry& pending);
-  absl::Status MoveLargeAttributesAside(Entry& entry);
+  absl::Status MoveLargeAttributesAside(PendingEntry& pending);
   absl::StatusOr<BackupResult> Finish();
   uint32_t DeviceOrdinal(uint64_t device) {
     return devices_.try_emplace(device, static_cast<uint32_t>(devices_.size())).first->second;
@@ -179,6 +224,7 @@ class BackupRun : private ScanObserver {
   BundleJob open_bundle_;
   std::map<FileIdentity, std::pair<std::shared_ptr<SharedContent>, uint32_t>> link_groups_;
   std::deque<PendingEntry> pending_;
+  size_t pending_components_ = 0;  // of their directories
   // Of the large file at the front of pending_.
   std::unique_ptr<ContentBuilder> large_content_;
   std::optional<Blake3> large_digest_;
@@ -191,13 +237,23 @@ class BackupRun : private ScanObserver {
   absl::flat_hash_map<ChunkId, BundleUse> bundles_;
   pb::ManifestCore core_;
   pb::ManifestSealed sealed_;
+  size_t failure_bytes_ = 0;
+  absl::Status machine_status_;  // not OK: the machine, not a file, is why reading failed
   uint64_t vanished_ = 0, skipped_ = 0;
   uint64_t files_unchanged_ = 0, files_read_ = 0, bytes_read_ = 0;
 };
 
 void BackupRun::AddFailure(const SourceError& error) {
+  // What this machine is short of is nobody's file: with it, half of the source might be missing from a "snapshot".
+  if (error.error_number == EMFILE || error.error_number == ENFILE || error.error_number == ENOMEM) {
+    machine_status_ = absl::ResourceExhaustedError(
+        absl::StrCat("this machine ran short of something while reading ", error.path, ": ", std::strerror(error.error_number),
+                     "\n  Nothing was committed. Raise the limit (ulimit -n for open files) and run it again."));
+    return;
+  }
   core_.set_errors(core_.errors() + 1);
-  if (static_cast<size_t>(sealed_.failures_size()) < kFailuresNamedMax) {
+  failure_bytes_ += error.path.size();
+  if (static_cast<size_t>(sealed_.failures_size()) < kFailuresNamedMax && failure_bytes_ <= kFailuresBytesMax) {
     pb::SourceFailure* f = sealed_.add_failures();
     f->set_path(error.path);
     f->set_operation(error.operation);
@@ -235,9 +291,9 @@ absl::Status BackupRun::OpenSession() {
   WorkerPool::Options pool_options;
   pool_options.file_digest_key = keys_.file_digest_key;
   pool_options.compression_level = options_.compression_level;
+  pool_options.cancel = &observer_.cancel;
   pool_ = std::make_unique<WorkerPool>(std::move(transports), keys_.sealing, offered_, counters_, pool_options);
-  pages_ = std::make_unique<PageUploader>(*page_transport_, keys_.sealing, offered_, counters_,
-                                          [this] { return pool_->Flush(); });
+  pages_ = std::make_unique<PageUploader>(*page_transport_, keys_.sealing, counters_, [this] { return pool_->Flush(); });
   tree_ = std::make_unique<TreeBuilder>(*pages_, keys_.name_cut_key);
   return absl::OkStatus();
 }
@@ -321,9 +377,11 @@ absl::Status BackupRun::Walk() {
     const bool same = old_valid && old_key == key;
     RETURN_IF_ERROR(AddSourceEntry(source, same ? &old->entry() : nullptr));
     RETURN_IF_ERROR(Drain(kPendingEntriesMax));
+    RETURN_IF_ERROR(machine_status_);
   }
   RETURN_IF_ERROR(EndBundle());
   RETURN_IF_ERROR(Drain(0));
+  RETURN_IF_ERROR(machine_status_);
   if (old && !old->gaps().empty()) {
     observer_.OnNote(absl::StrCat("the previous snapshot is damaged in ", old->gaps().size(),
                                   " places; the files there were read again"));
@@ -334,6 +392,9 @@ absl::Status BackupRun::Walk() {
 absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* old) {
   const SourceStat& stat = source.stat;
   PendingEntry pending;
+  if (pending_.empty() || pending_.back().directory != current_components_) {
+    pending.components = current_components_->size();
+  }
   pending.directory = current_components_;
   Entry& e = pending.entry;
   e.name = source.name;
@@ -359,7 +420,8 @@ absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* o
     return AddFile(source, old, std::move(pending));
   }
   const bool same_object = old && old->type == stat.type && old->ctime == stat.ctime &&
-                           old->inode == stat.identity.inode && (old->flags & kEntryRacy) == 0;
+                           old->inode == stat.identity.inode &&
+                           (old->flags & (kEntryRacy | kEntryReadFailed)) == 0 && !options_.force_full;
   if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
   auto failed = [&](std::string_view operation, const absl::Status& status) {
     if (absl::IsNotFound(status)) {
@@ -388,10 +450,11 @@ absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* o
       if (!failed("read attributes", xattrs.status())) return absl::OkStatus();
     } else {
       e.xattrs = *std::move(xattrs);
-      RETURN_IF_ERROR(MoveLargeAttributesAside(e));
+      pending.source = source.directory;
+      RETURN_IF_ERROR(MoveLargeAttributesAside(pending));
     }
   }
-  pending_.push_back(std::move(pending));
+  Enqueue(std::move(pending));
   return absl::OkStatus();
 }
 
@@ -401,12 +464,18 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
   if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
   if (stat.link_count > 1) {
     auto it = link_groups_.find(stat.identity);
+    // The inode may have been freed and given to another file since the first name.
+    if (it != link_groups_.end() && !IsSameVersion(it->second.first->seen, stat)) {
+      link_groups_.erase(it);
+      it = link_groups_.end();
+    }
     if (it != link_groups_.end()) {
       pending.group = it->second.first;
       if (--it->second.second == 0) link_groups_.erase(it);
     } else if (link_groups_.size() < kLinkGroupsMax) {
       pending.group = std::make_shared<SharedContent>();
-      pending.first_of_group = true;
+      pending.group->seen = stat;
+      pending.reads_group = true;
       link_groups_[stat.identity] = {pending.group, stat.link_count - 1};
     }
   }
@@ -421,40 +490,38 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
     e.xattrs = old->xattrs;
     e.xattr_chunk = old->xattr_chunk;
     e.inode_flags = old->inode_flags;
-    if (pending.group && pending.first_of_group) {
-      pending.group->content = e.content;
-      pending.group->holes = e.holes;
-      pending.group->xattrs = e.xattrs;
-      pending.group->digest = e.digest;
-      pending.group->size = e.size;
-    }
+    if (pending.group && pending.reads_group) pending.group->Set(e);
     // What this name already has needs no group.
     pending.group.reset();
-    pending_.push_back(std::move(pending));
+    Enqueue(std::move(pending));
     return absl::OkStatus();
   }
-  if (pending.group && !pending.first_of_group) {
-    // Another name of a file that is being read: only its own attributes are the same by definition.
-    pending_.push_back(std::move(pending));
+  if (pending.group && !pending.reads_group) {
+    // Another name of a file that is being read. If that does not go well, it is read under this name.
+    pending.source = source.directory;
+    Enqueue(std::move(pending));
     return absl::OkStatus();
   }
   ++files_read_;
-  pending.path_for_reports = source.directory->RelativePath(source.name);
+  pending.source = source.directory;
   if (stat.size < kBundleThresholdBytes) {
     pending.small = std::make_shared<FileResult>();
     if (bundle_cutter_.file_count() > 0 && bundle_cutter_.CutBefore(stat.uid, stat.size)) RETURN_IF_ERROR(EndBundle());
     open_bundle_.files.push_back({source.directory, source.name, pending.small});
     bundle_cutter_.Add(current_components_->empty() ? std::string_view() : std::string_view(current_components_->back()),
                        source.name, stat.uid, stat.size);
-    pending_.push_back(std::move(pending));
+    Enqueue(std::move(pending));
     if (bundle_cutter_.CutAfter()) RETURN_IF_ERROR(EndBundle());
     return absl::OkStatus();
   }
-  pending.large = std::make_shared<LargeFileJob>(source.directory, source.name, PreviousPieces(old), keys_.sealing,
+  PendingEntry& queued = Enqueue(std::move(pending));
+  return ReadLarge(queued, old);
+}
+
+absl::Status BackupRun::ReadLarge(PendingEntry& pending, const Entry* old) {
+  pending.large = std::make_shared<LargeFileJob>(pending.source, pending.entry.name, PreviousPieces(old), keys_.sealing,
                                                  chunker_, options_.compression_level);
-  std::shared_ptr<LargeFileJob> job = pending.large;
-  pending_.push_back(std::move(pending));
-  return pool_->Add(std::move(job));
+  return pool_->Add(pending.large);
 }
 
 PreviousVersion BackupRun::PreviousPieces(const Entry* old) {
@@ -506,15 +573,11 @@ absl::Status BackupRun::Drain(size_t limit) {
   while (!pending_.empty()) {
     ASSIGN_OR_RETURN(bool emitted, DrainFront());
     if (emitted) continue;
-    if (pending_.size() <= limit) return absl::OkStatus();
+    if (pending_.size() <= limit && (limit == 0 || pending_components_ <= kPendingComponentsMax)) return absl::OkStatus();
     // The front may be in the bundle that is still open.
     RETURN_IF_ERROR(EndBundle());
     absl::Status step_status;
     RETURN_IF_ERROR(pool_->Wait([&] {
-      if (observer_.cancel.load(std::memory_order_relaxed)) {
-        step_status = absl::CancelledError("interrupted");
-        return true;
-      }
       absl::StatusOr<bool> again = DrainFront();
       if (!again.ok()) step_status = again.status();
       return !again.ok() || *again;
@@ -526,6 +589,20 @@ absl::Status BackupRun::Drain(size_t limit) {
 
 absl::StatusOr<bool> BackupRun::DrainFront() {
   PendingEntry& front = pending_.front();
+  if (front.group && !front.reads_group && !front.group->usable) {
+    // The name that was to be read is gone, or has become another file. From here on this one reads for the group.
+    front.reads_group = true;
+    ++files_read_;
+    if (front.entry.size < kBundleThresholdBytes) {
+      front.small = std::make_shared<FileResult>();
+      BundleJob job;
+      job.files.push_back({front.source, front.entry.name, front.small});
+      RETURN_IF_ERROR(pool_->Add(std::move(job)));
+    } else {
+      RETURN_IF_ERROR(ReadLarge(front, nullptr));
+    }
+    return false;
+  }
   if (front.small && !front.small->ready.load(std::memory_order_acquire)) return false;
   if (front.large) {
     std::vector<ChunkPiece> pieces;
@@ -546,7 +623,8 @@ absl::StatusOr<bool> BackupRun::DrainFront() {
     observer_.bytes_sent = counters_.bytes_sent.load(std::memory_order_relaxed);
     if (!done) return false;
     FileResult& result = front.large->result();
-    bytes_read_ += front.large->bytes_read();
+    // A chunk is read up to a step beyond its end, and that again for the next one: the file's bytes count once.
+    bytes_read_ += std::min(front.large->bytes_read(), result.size);
     if (result.outcome == FileResult::Outcome::kStored) {
       ASSIGN_OR_RETURN(result.content, large_content_->Finish());
       if (result.content.kind != Content::Kind::kNone) {
@@ -559,6 +637,7 @@ absl::StatusOr<bool> BackupRun::DrainFront() {
     large_digest_.reset();
   }
   RETURN_IF_ERROR(Emit(front));
+  pending_components_ -= front.components;
   pending_.pop_front();
   return true;
 }
@@ -568,8 +647,10 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
   FileResult* result = pending.small ? pending.small.get() : pending.large ? &pending.large->result() : nullptr;
   if (result) {
     if (result->outcome == FileResult::Outcome::kVanished) {
-      OnVanished(pending.path_for_reports);
-    } else if (result->outcome == FileResult::Outcome::kFailed) {
+      OnVanished(pending.source->RelativePath(e.name));
+      return absl::OkStatus();
+    }
+    if (result->outcome == FileResult::Outcome::kFailed) {
       AddFailure(result->error);
       e.flags |= result->flags;
     } else {
@@ -582,6 +663,8 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
       e.group_name = owners_.Group(stat.gid);
       e.mtime = stat.mtime;
       e.ctime = stat.ctime;
+      e.inode = stat.identity.inode;
+      e.device = DeviceOrdinal(stat.identity.device);
       e.link_count = stat.link_count;
       e.size = result->size;
       e.flags |= result->flags;
@@ -595,29 +678,14 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
         observer_.bytes_done.fetch_add(result->size, std::memory_order_relaxed);
       }
     }
-    if (pending.group) {
-      pending.group->content = e.content;
-      pending.group->holes = e.holes;
-      pending.group->xattrs = e.xattrs;
-      pending.group->digest = e.digest;
-      pending.group->size = e.size;
-      pending.group->flags = e.flags & (kEntryChangedWhileRead | kEntryReadFailed);
-      pending.group->outcome = result->outcome;
+    RETURN_IF_ERROR(MoveLargeAttributesAside(pending));
+    if (pending.group && result->outcome == FileResult::Outcome::kStored &&
+        result->stat.identity == pending.group->seen.identity) {
+      pending.group->Set(e);
     }
-    if (result->outcome == FileResult::Outcome::kVanished) return absl::OkStatus();
-    RETURN_IF_ERROR(MoveLargeAttributesAside(e));
-  } else if (pending.group) {
-    const SharedContent& shared = *pending.group;
-    if (shared.outcome == FileResult::Outcome::kVanished) return absl::OkStatus();
-    e.content = shared.content;
-    e.holes = shared.holes;
-    e.digest = shared.digest;
-    e.size = shared.size;
-    e.flags |= shared.flags;
-    e.xattrs = shared.xattrs;
-    RETURN_IF_ERROR(MoveLargeAttributesAside(e));
-  } else if (e.type == EntryType::kFile) {
-    observer_.bytes_done.fetch_add(e.size, std::memory_order_relaxed);
+  } else {
+    if (pending.group) pending.group->CopyTo(e);
+    if (e.type == EntryType::kFile) observer_.bytes_done.fetch_add(e.size, std::memory_order_relaxed);
   }
   switch (e.type) {
     case EntryType::kFile:
@@ -637,10 +705,15 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
 }
 
 // What would make a page too large goes into a chunk of its own.
-absl::Status BackupRun::MoveLargeAttributesAside(Entry& e) {
+absl::Status BackupRun::MoveLargeAttributesAside(PendingEntry& pending) {
+  Entry& e = pending.entry;
   size_t bytes = 0;
   for (const Xattr& x : e.xattrs) bytes += x.name.size() + x.value.size() + 8;
-  if (bytes > kInlineXattrBytesMax) {
+  if (bytes > kChunkPlaintextBytesMax) {
+    AddFailure({pending.source->RelativePath(e.name), "store: too many attributes", E2BIG});
+    e.xattrs.clear();
+    e.flags |= kEntryRacy;  // not taken for complete next time
+  } else if (bytes > kInlineXattrBytesMax) {
     ASSIGN_OR_RETURN(e.xattr_chunk, pages_->StoreSideChunk(EncodeXattrs(e.xattrs)));
     e.xattrs.clear();
   }
@@ -735,6 +808,9 @@ absl::StatusOr<BackupResult> BackupRun::Run(bool use_base) {
 
 absl::StatusOr<BackupResult> Backup(Connection& connection, const BackupKeys& keys, const BackupOptions& options,
                                     BackupObserver& observer) {
+  if (keys.chunker.max_bytes > ChunkUploader::kChunkRoomBytes) {
+    return absl::FailedPreconditionError("this repository was set up for larger chunks than this version can make");
+  }
   {
     BackupRun run(connection, keys, options, observer);
     absl::StatusOr<BackupResult> result = run.Run(/*use_base=*/true);

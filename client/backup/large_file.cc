@@ -1,6 +1,7 @@
 #include "client/backup/large_file.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "core/base/limits.h"
@@ -9,6 +10,8 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kReadStepBytes = 256u << 10;
+constexpr int kScansPerStep = 16;  // chunks; between steps a worker flushes or stops when asked to
+constexpr size_t kHolesMax = 1u << 19;  // keeps their list below the limit of a chunk
 
 }  // namespace
 
@@ -43,7 +46,14 @@ void LargeFileJob::FindRuns() {
       return;
     }
     const uint64_t begin = *data ? std::min((*data)->begin, opened_.size) : opened_.size;
-    if (begin > offset) result_.holes.push_back({offset, begin - offset});
+    if (begin > offset && (result_.holes.size() < kHolesMax || begin - offset >= kLargeHoleBytes)) {
+      result_.holes.push_back({offset, begin - offset});
+    }
+    // Too many to list: the short ones are stored as zeros anyway, and come back as zeros that take space.
+    if (result_.holes.size() == kHolesMax) {
+      std::erase_if(result_.holes, [](const Hole& h) { return h.length < kLargeHoleBytes; });
+    }
+    if (result_.holes.size() > kHolesMax) return Fail("store: too many holes", SourceErrnoStatus(EFBIG, "map"));
     if (begin >= opened_.size) break;
     const uint64_t end = std::clamp((*data)->end, begin + 1, opened_.size);
     const bool join = !runs_.empty() && begin - (runs_.back().offset + runs_.back().length) < kLargeHoleBytes;
@@ -57,14 +67,12 @@ void LargeFileJob::FindRuns() {
     offset = end;
   }
   // A short hole at the end is stored as zeros.
-  if (!result_.holes.empty()) {
-    const Hole& last = result_.holes.back();
-    if (last.offset + last.length == opened_.size && last.length < kLargeHoleBytes) {
-      if (runs_.empty()) {
-        runs_.push_back({0, opened_.size});
-      } else {
-        runs_.back().length = opened_.size - runs_.back().offset;
-      }
+  const uint64_t data_end = runs_.empty() ? 0 : runs_.back().offset + runs_.back().length;
+  if (data_end < opened_.size && opened_.size - data_end < kLargeHoleBytes) {
+    if (runs_.empty()) {
+      runs_.push_back({0, opened_.size});
+    } else {
+      runs_.back().length = opened_.size - runs_.back().offset;
     }
   }
 }
@@ -79,6 +87,7 @@ void LargeFileJob::Open() {
   opened_ = file_->OpenedStat();
   result_.size = opened_.size;
   FindRuns();
+  if (state_ == State::kDone) return;
   if (previous_.pieces.empty()) {
     StartSequential();
     return;
@@ -136,12 +145,22 @@ absl::StatusOr<LargeFileJob::Step> LargeFileJob::Run(ChunkUploader& uploader) {
   ASSIGN_OR_RETURN(char* room, uploader.Room());
   absl::MutexLock lock(&mu_);
   if (state_ == State::kNew) Open();
+  absl::StatusOr<Step> step = Step::kExhausted;
   switch (state_) {
-    case State::kVerifying: return VerifyOne(uploader, room);
-    case State::kScanning: return ScanOne(uploader);
-    case State::kSequential: return CutOne(uploader, room);
-    default: return Step::kExhausted;
+    case State::kVerifying: step = VerifyOne(uploader, room); break;
+    case State::kScanning: step = ScanOne(uploader); break;
+    case State::kSequential: step = CutOne(uploader, room); break;
+    default: break;
   }
+  ReleaseIfDone();
+  return step;
+}
+
+void LargeFileJob::ReleaseIfDone() {
+  if (state_ != State::kDone || active_ > 0) return;
+  file_.reset();
+  previous_ = PreviousVersion();
+  planner_.reset();
 }
 
 absl::StatusOr<LargeFileJob::Step> LargeFileJob::VerifyOne(ChunkUploader&, char* room) {
@@ -188,7 +207,13 @@ absl::StatusOr<LargeFileJob::Step> LargeFileJob::ScanOne(ChunkUploader& uploader
   ++active_;
   bool shrunk = false;
   absl::Status read_status;
+  int chunks = 0;
   while (offset < end) {
+    if (chunks++ == kScansPerStep) {
+      scan_starts_.push_front(offset);
+      --active_;
+      return Step::kWorked;
+    }
     mu_.Unlock();
     absl::StatusOr<char*> room = uploader.Room();
     absl::StatusOr<size_t> length = room.ok() ? ReadChunk(offset, end, *room) : absl::StatusOr<size_t>(size_t{0});
@@ -235,6 +260,7 @@ absl::StatusOr<LargeFileJob::Step> LargeFileJob::ScanOne(ChunkUploader& uploader
     result_.size = now->size;
     result_.flags |= kEntryChangedWhileRead;
     FindRuns();
+    if (state_ == State::kDone) return Step::kExhausted;
     StartSequential();
     return Step::kWorked;
   }

@@ -54,13 +54,15 @@ class LargeFileJob {
   void FinishPlanned() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishFile() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishIfLast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // A finished file may wait long for its turn in the tree: it holds no descriptor meanwhile.
+  void ReleaseIfDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Fail(std::string_view operation, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Reads and cuts one chunk at `offset` of a run that ends at `end`: its length, or 0 at an early end of the file.
   absl::StatusOr<size_t> ReadChunk(uint64_t offset, uint64_t end, char* room);
 
   const std::shared_ptr<SourceDirectory> directory_;
   const std::string name_;
-  const PreviousVersion previous_;
+  PreviousVersion previous_;  // read outside the lock while active_ > 0
   const SealingKeys& keys_;
   const Chunker& chunker_;
   const int level_;

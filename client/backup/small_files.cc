@@ -57,7 +57,8 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
       auto data = source.NextData(offset);
       const uint64_t begin = data.ok() && *data ? std::min((*data)->begin, result.size) : result.size;
       if (!data.ok()) break;
-      if (begin > offset) result.holes.push_back({offset, begin - offset});
+      // A hole of that size would not be part of the content (docs/format.md, section 7), and here it is.
+      if (begin > offset && begin - offset < kLargeHoleBytes) result.holes.push_back({offset, begin - offset});
       if (!*data) break;
       offset = std::max((*data)->end, offset + 1);
     }

@@ -32,8 +32,8 @@ absl::Status WorkerPool::Add(std::shared_ptr<LargeFileJob> job) { return AddJob(
 
 absl::Status WorkerPool::AddJob(Job job) {
   absl::MutexLock lock(&mu_);
-  while (status_.ok() && jobs_.size() >= kJobsMax) progress_.Wait(&mu_);
   RETURN_IF_ERROR(status_);
+  while (jobs_.size() >= kJobsMax) RETURN_IF_ERROR(WaitABit());
   jobs_.push_back(std::move(job));
   work_.Signal();
   // A large file is work for everybody.
@@ -46,7 +46,15 @@ absl::Status WorkerPool::Flush() {
   ++flush_wanted_;
   flushed_ = 0;
   work_.SignalAll();
-  while (status_.ok() && flushed_ < threads_.size()) progress_.Wait(&mu_);
+  while (flushed_ < threads_.size()) RETURN_IF_ERROR(WaitABit());
+  return status_;
+}
+
+absl::Status WorkerPool::WaitABit() {
+  constexpr absl::Duration kLookAtCancel = absl::Milliseconds(100);
+  RETURN_IF_ERROR(status_);
+  if (options_.cancel && options_.cancel->load(std::memory_order_relaxed)) return absl::CancelledError("interrupted");
+  progress_.WaitWithTimeout(&mu_, kLookAtCancel);
   return status_;
 }
 
@@ -60,8 +68,7 @@ absl::Status WorkerPool::Wait(const std::function<bool()>& ready) {
     }
     if (ready()) return absl::OkStatus();
     absl::MutexLock lock(&mu_);
-    while (status_.ok() && events_ == seen) progress_.Wait(&mu_);
-    RETURN_IF_ERROR(status_);
+    while (events_ == seen) RETURN_IF_ERROR(WaitABit());
   }
 }
 
@@ -79,6 +86,7 @@ void WorkerPool::Fail(const absl::Status& status) {
 void WorkerPool::Work(UploadTransport& transport) {
   ChunkUploader uploader(transport, keys_, offered_, verifier_, counters_);
   uint64_t flushed = 0;
+  size_t idle_turns = 0;  // in a row
   while (true) {
     std::optional<BundleJob> bundle;
     std::shared_ptr<LargeFileJob> large;
@@ -143,7 +151,9 @@ void WorkerPool::Work(UploadTransport& transport) {
     ++events_;
     progress_.SignalAll();
     // Others are busy with the last steps of the file's phase: look again when one of them has made progress.
-    if (idle && jobs_.size() == 1 && !stopping_ && status_.ok()) {
+    idle_turns = idle ? idle_turns + 1 : 0;
+    if (idle_turns >= jobs_.size() && idle && !stopping_ && status_.ok()) {
+      idle_turns = 0;
       progress_.WaitWithTimeout(&mu_, absl::Milliseconds(2));
     }
   }

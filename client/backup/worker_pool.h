@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_CLIENT_BACKUP_WORKER_POOL_H_
 #define HOLDFAST_CLIENT_BACKUP_WORKER_POOL_H_
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -23,13 +24,14 @@ class WorkerPool {
   struct Options {
     Key256 file_digest_key;
     int compression_level = 2;
+    const std::atomic<bool>* cancel = nullptr;  // looked at while waiting
   };
   // One worker per transport.
   WorkerPool(std::vector<std::unique_ptr<UploadTransport>> transports, const SealingKeys& keys, OfferedIds& offered,
              UploadCounters& counters, Options options);
   ~WorkerPool();  // stops; unfinished jobs are dropped
 
-  // Blocks while kJobsMax jobs wait.
+  // Blocks while kJobsMax jobs wait. These three are CANCELLED soon after `cancel` became true.
   absl::Status Add(BundleJob job);
   absl::Status Add(std::shared_ptr<LargeFileJob> job);
   // Every chunk offered so far has been taken by the server.
@@ -43,6 +45,8 @@ class WorkerPool {
   using Job = std::variant<BundleJob, std::shared_ptr<LargeFileJob>>;
   absl::Status AddJob(Job job);
   void Work(UploadTransport& transport);
+  // Waits for a step forward, a little; CANCELLED or the pool's failure end all waiting.
+  absl::Status WaitABit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const SealingKeys& keys_;

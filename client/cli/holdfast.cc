@@ -117,6 +117,7 @@ int main(int argc, char** argv) {
   // Keys and passwords are in memory: no core dumps. A closed pipe is an error of a write and not a signal.
   rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
+  holdfast::RaiseOpenFilesLimit();
   signal(SIGPIPE, SIG_IGN);
   // Buffers of a chunk's size come and go: mapping and zeroing them anew every time costs a fifth of a backup.
   mallopt(M_MMAP_THRESHOLD, 32 << 20);

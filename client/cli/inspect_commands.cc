@@ -11,6 +11,7 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
 #include "client/cli/verifier.h"
+#include "core/base/repository_name.h"
 
 namespace holdfast {
 namespace {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
 #include "client/keys/repository_keys.h"
+#include "core/base/repository_name.h"
 #include "core/keys/credentials.h"
 #include "core/keys/recovery_key.h"
 
@@ -51,7 +52,7 @@ absl::StatusOr<ExitCode> Create(const RepositoryArguments& arguments, Context& c
   }
   SecretString recovery_key;
   if (wants_recovery_key) recovery_key = GenerateRecoveryKey(context.io().random);
-  NewRepository repository;
+  RepositoryToCreate repository;
   repository.name = arguments.name;
   ASSIGN_OR_RETURN(v1::CreateRepositoryRequest request,
                    CreateRepositoryKeys(repository, password, recovery_key, context.io()));
@@ -253,10 +254,16 @@ absl::StatusOr<ExitCode> NewRecoveryKey(const RepositoryArguments& arguments, Co
     replaced = replaced || slot.kind == KeySlotKind::kRecovery;
     return slot.kind == KeySlotKind::kRecovery;
   };
-  RETURN_IF_ERROR(ReplaceKeySlots(*server, arguments.name, password,
-                                  SlotRequest(context, KeySlotKind::kRecovery, "recovery key"), key, is_replaced,
-                                  context.io()));
   const SecretString printed = FormatRecoveryKey(key);
+  absl::Status replaced_slots =
+      ReplaceKeySlots(*server, arguments.name, password, SlotRequest(context, KeySlotKind::kRecovery, "recovery key"), key,
+                      is_replaced, context.io());
+  // The old key may be gone already: then this is the only time that the new one can be shown.
+  if (absl::IsUnavailable(replaced_slots)) {
+    return Annotate(replaced_slots, absl::StrCat("it is not known whether this recovery key works now: keep it and the one "
+                                                 "before, and try again: ", AbslView(printed.ExposeView())));
+  }
+  RETURN_IF_ERROR(replaced_slots);
   if (context.json()) {
     RETURN_IF_ERROR(context.out().WriteJson({{"name", arguments.name}, {"recovery_key", printed.ExposeView()}, {"replaced", replaced}}));
     return ExitCode::kOk;

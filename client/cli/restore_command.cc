@@ -9,6 +9,7 @@
 #include "client/cli/path_filter.h"
 #include "client/cli/progress.h"
 #include "client/restore/restore.h"
+#include "core/base/repository_name.h"
 
 namespace holdfast {
 namespace {

@@ -17,6 +17,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
+#include "core/base/repository_name.h"
 #include "core/io/errno_status.h"
 
 namespace holdfast {

@@ -12,7 +12,6 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kIdentityFileBytesMax = 64;
-constexpr size_t kRepositoryNameLengthMax = 64;
 
 std::string Directory(const RepositoryAccess::Place& place) { return place.config_directory + "/repositories"; }
 
@@ -72,15 +71,6 @@ absl::Status CheckSameRepository(const RepositoryId& server, const AgentCredenti
 }
 
 }  // namespace
-
-absl::Status CheckRepositoryName(std::string_view name) {
-  auto is_head = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  bool ok = !name.empty() && name.size() <= kRepositoryNameLengthMax && is_head(name[0]);
-  for (char c : name) ok = ok && (is_head(c) || c == '_' || c == '-');
-  if (ok) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "a repository's name has 1 to 64 of the characters a-z, 0-9, _ and -, and starts with a letter or digit");
-}
 
 std::string RepositoryAccess::CredentialsPath(const Place& place) {
   return absl::StrCat(Directory(place), "/", place.repository, ".credentials");

@@ -81,9 +81,6 @@ class RepositoryAccess {
   std::optional<AgentCredentials> agent_;  // AsAgent: from the file; AsOwner: after Enrol
 };
 
-// A name of a repository that the server would take, so that it may also stand in a file name.
-absl::Status CheckRepositoryName(std::string_view name);
-
 }  // namespace holdfast
 
 #endif  // HOLDFAST_CLIENT_KEYS_REPOSITORY_ACCESS_H_

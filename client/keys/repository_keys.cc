@@ -21,7 +21,7 @@ absl::Status Put(Connection& connection, const v1::PutKeysRequest& request) {
 
 }  // namespace
 
-absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const NewRepository& repository,
+absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const RepositoryToCreate& repository,
                                                                  const SecretString& password,
                                                                  const SecretString& recovery_key, Io& io) {
   RepositorySettings settings;

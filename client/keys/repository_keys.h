@@ -24,14 +24,14 @@ namespace holdfast {
 // targets, see docs/benchmarks.md.
 inline constexpr bool kPaddingOfNewRepositories = false;
 
-struct NewRepository {
+struct RepositoryToCreate {
   std::string name;
   Argon2Params argon2;
 };
 
 // What the server is to store for a new repository: fresh id, master secret, keyring without agents, a slot for
 // `password` and, when it is not empty, one for `recovery_key` (canonical spelling).
-absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const NewRepository& repository,
+absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const RepositoryToCreate& repository,
                                                                  const SecretString& password,
                                                                  const SecretString& recovery_key, Io& io);
 

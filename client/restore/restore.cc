@@ -30,6 +30,7 @@ constexpr uint64_t kUnitBytes = 6u << 20;
 // How far the planner looks ahead for files in the same bundle.
 constexpr uint64_t kWindowBytes = 32u << 20;
 constexpr uint64_t kWindowChunks = 1024;
+constexpr size_t kWindowFiles = 64;  // of several chunks: each may be open while it waits for the next one
 constexpr size_t kWindowEntriesMax = 16384;
 constexpr uint64_t kBytesPerWindowEntry = 2048;  // generous: names, attributes, a directory each
 
@@ -267,6 +268,7 @@ class Restorer {
   absl::flat_hash_map<ChunkId, Job*> window_by_id_;
   uint64_t window_bytes_ = 0;
   size_t window_entries_ = 0;
+  size_t window_files_ = 0;  // of several chunks, planned since the window was last empty: each is open while it is written
   std::vector<SliceTask> plain_;
   std::string cached_path_;  // of the directory open for links
   int cached_fd_ = -1;
@@ -893,6 +895,8 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
     LimitWindow();
     return absl::OkStatus();
   });
+  ++window_files_;
+  LimitWindow();
   if (!status.ok()) {
     FailFile(*file, RestoreProblemKind::kRepository, status);
   } else if (planned != length) {
@@ -917,7 +921,7 @@ void Restorer::LimitWindow() {
     plain_.clear();
     Push(std::move(unit));
   }
-  while ((window_bytes_ > kWindowBytes || window_.size() > kWindowChunks ||
+  while ((window_bytes_ > kWindowBytes || window_.size() > kWindowChunks || window_files_ > kWindowFiles ||
           window_entries_ + waiting_.load(std::memory_order_relaxed) > window_entries_max_) &&
          (!window_.empty() || !plain_.empty())) {
     Dispatch();
@@ -943,6 +947,7 @@ void Restorer::Dispatch() {
     unit->jobs.push_back(std::move(job));
   }
   window_entries_ -= std::min(window_entries_, entries);
+  if (window_.empty()) window_files_ = 0;
   Push(std::move(unit));
 }
 

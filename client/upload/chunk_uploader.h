@@ -32,8 +32,8 @@ class SealVerifier {
   RecordOpener opener_ ABSL_GUARDED_BY(mu_);
 };
 
-// Chunks that this session already offered or asked for: never asked twice. Thread-safe. At the limit it forgets
-// everything, which costs questions, not correctness.
+// Data chunks that this session's workers already offered: never asked for or sent twice. Thread-safe. At the limit it
+// forgets everything, which costs questions, not correctness.
 class OfferedIds {
  public:
   // True the first time.

@@ -11,11 +11,10 @@ constexpr size_t kMessageBytesTarget = 1u << 20;
 
 }  // namespace
 
-PageUploader::PageUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered,
-                           UploadCounters& counters, std::function<absl::Status()> flush_chunks)
+PageUploader::PageUploader(UploadTransport& transport, const SealingKeys& keys, UploadCounters& counters,
+                           std::function<absl::Status()> flush_chunks)
     : transport_(transport),
       keys_(keys),
-      offered_(offered),
       counters_(counters),
       flush_chunks_(std::move(flush_chunks)),
       sealer_(keys) {}
@@ -56,12 +55,13 @@ absl::StatusOr<std::string> PageUploader::Ask(absl::Span<const ChunkId> ids) {
   return have;
 }
 
-// Children that nobody in this session offered: chunks of unchanged files. The server must promise them.
+// Children that the server has not confirmed yet. All that workers offered before these pages were held is there by now;
+// chunks of unchanged files it must promise.
 absl::Status PageUploader::AskChildren(const std::vector<const Held*>& pages) {
   std::vector<ChunkId> ids;
   for (const Held* page : pages) {
     for (const ChunkId& child : page->children) {
-      if (offered_.Insert(child)) ids.push_back(child);
+      if (confirmed_.insert(child).second) ids.push_back(child);
     }
   }
   if (ids.empty()) return absl::OkStatus();
@@ -75,10 +75,11 @@ absl::Status PageUploader::AskChildren(const std::vector<const Held*>& pages) {
 absl::Status PageUploader::Flush() {
   if (held_.empty()) return absl::OkStatus();
   RETURN_IF_ERROR(flush_chunks_());
+  if (confirmed_.size() > kConfirmedMax) confirmed_.clear();
   std::vector<ChunkId> ids;
   for (const Held& h : held_) {
     ids.push_back(h.ref.id);
-    offered_.Insert(h.ref.id);
+    confirmed_.insert(h.ref.id);  // promised, or sent below, children first
   }
   ASSIGN_OR_RETURN(std::string have, Ask(ids));
   std::vector<const Held*> needed;

@@ -1,13 +1,15 @@
 // Uploads tree bodies: takes them from the tree builder, holds them until their children are at the server, asks for
 // them in batches and sends those that are missing. A page is accepted only if each child was promised to or uploaded by
-// this session, so children of unchanged files are asked for as well, but only for pages that are really new.
-// One thread. Memory: kHeldBytesMax of pages.
+// this session, so the children of pages that are really new are asked for as well: what a worker has offered by now may
+// still be on its way, and what an unchanged file relies on must be promised. One thread. Memory: kHeldBytesMax of pages and
+// kConfirmedMax ids.
 #ifndef HOLDFAST_CLIENT_UPLOAD_PAGE_UPLOADER_H_
 #define HOLDFAST_CLIENT_UPLOAD_PAGE_UPLOADER_H_
 
 #include <functional>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "client/upload/chunk_uploader.h"
 #include "client/upload/upload_transport.h"
 #include "core/tree/tree_builder.h"
@@ -17,7 +19,7 @@ namespace holdfast {
 class PageUploader : public PageSink {
  public:
   // `flush_chunks` must return when every chunk offered so far has been taken by the server.
-  PageUploader(UploadTransport& transport, const SealingKeys& keys, OfferedIds& offered, UploadCounters& counters,
+  PageUploader(UploadTransport& transport, const SealingKeys& keys, UploadCounters& counters,
                std::function<absl::Status()> flush_chunks);
   absl::StatusOr<ChunkRef> StorePage(EncodedPage page) override;
   // A data chunk from this thread (side chunks of attributes and holes): at the server when its page is.
@@ -28,6 +30,7 @@ class PageUploader : public PageSink {
 
  private:
   static constexpr size_t kHeldBytesMax = 4u << 20;
+  static constexpr size_t kConfirmedMax = 1u << 17;  // 5 MiB; forgetting costs questions
   struct Held {
     ChunkType type;
     ChunkRef ref;
@@ -39,12 +42,12 @@ class PageUploader : public PageSink {
 
   UploadTransport& transport_;
   const SealingKeys& keys_;
-  OfferedIds& offered_;
   UploadCounters& counters_;
   const std::function<absl::Status()> flush_chunks_;
   RecordSealer sealer_;
   std::vector<Held> held_;
   size_t held_bytes_ = 0;
+  absl::flat_hash_set<ChunkId> confirmed_;  // the server has promised or taken these
 };
 
 }  // namespace holdfast

@@ -38,13 +38,10 @@ struct FixedId {
   bool operator==(const FixedId& o) const {
     return std::memcmp(bytes.data(), o.bytes.data(), N) == 0;
   }
-  // Ids are outputs of a PRF or random, so their own bytes are the hash.
+  // All of it: honest ids are outputs of a PRF, but the wire may bring any number that begin alike.
   template <typename H>
   friend H AbslHashValue(H h, const FixedId& id) {
-    uint64_t head;
-    static_assert(N >= 8);
-    std::memcpy(&head, id.bytes.data(), sizeof(head));
-    return H::combine(std::move(h), head);
+    return H::combine_contiguous(std::move(h), id.bytes.data(), N);
   }
 };
 

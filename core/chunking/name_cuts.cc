@@ -1,6 +1,5 @@
 #include "core/chunking/name_cuts.h"
 
-#include <cassert>
 #include <cstring>
 #include <string>
 
@@ -52,20 +51,6 @@ void BundleCutter::Reset() {
   uid_ = 0;
   bytes_ = 0;
   cut_after_ = false;
-}
-
-PageCutter::PageCutter(const Key256& name_cut_key, uint32_t level)
-    : key_(name_cut_key), domain_(static_cast<uint8_t>(level + 1)), mask_(level == 0 ? kLeafCutMask : kIndexCutMask) {
-  assert(level <= kTreeLevelsMax);
-}
-
-bool PageCutter::IsCutName(std::string_view parent_name, std::string_view name) const {
-  return (NameCutHash(key_, domain_, parent_name, name) & mask_) == 0;
-}
-
-bool PageCutter::IsFull(const Totals& totals) {
-  return totals.entries >= kPageEntriesMax || totals.children >= kPageChildrenCut ||
-         totals.encoded_bytes > kPageEncodedBytesCut;
 }
 
 }  // namespace holdfast

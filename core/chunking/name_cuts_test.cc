@@ -98,34 +98,5 @@ TEST(BundleCutter, EndsBeforeAFileThatWouldPass1MiB) {
   EXPECT_TRUE(cutter.CutBefore(0, UINT64_MAX));
 }
 
-TEST(PageCutter, FollowsTheNameWithTheMaskOfItsLevel) {
-  const PageCutter leaf(TestKey(), 0), index1(TestKey(), 1), index2(TestKey(), 2);
-  int leaf_cuts = 0, index1_cuts = 0, both = 0;
-  for (int i = 0; i < 20000; ++i) {
-    const std::string name = std::to_string(i);
-    EXPECT_EQ(leaf.IsCutName("d", name), NameCutHash(TestKey(), 1, "d", name) % 512 == 0);
-    EXPECT_EQ(index1.IsCutName("d", name), NameCutHash(TestKey(), 2, "d", name) % 128 == 0);
-    EXPECT_EQ(index2.IsCutName("d", name), NameCutHash(TestKey(), 3, "d", name) % 128 == 0);
-    leaf_cuts += leaf.IsCutName("d", name);
-    index1_cuts += index1.IsCutName("d", name);
-    both += index1.IsCutName("d", name) && index2.IsCutName("d", name);
-  }
-  EXPECT_NEAR(leaf_cuts, 20000 / 512, 25);
-  EXPECT_NEAR(index1_cuts, 20000 / 128, 50);
-  EXPECT_LT(both, 10);
-}
-
-TEST(PageCutter, EndsAFullPageWhateverTheName) {
-  EXPECT_FALSE(PageCutter::IsFull({.entries = 4095, .children = 8191, .encoded_bytes = 512u << 10}));
-  EXPECT_TRUE(PageCutter::IsFull({.entries = 4096}));
-  EXPECT_TRUE(PageCutter::IsFull({.children = 8192}));
-  EXPECT_TRUE(PageCutter::IsFull({.encoded_bytes = (512u << 10) + 1}));
-  const PageCutter leaf(TestKey(), 0);
-  std::string name = "x";
-  while (leaf.IsCutName("d", name)) name += "x";
-  EXPECT_FALSE(leaf.CutAfter("d", name, {.entries = 1}));
-  EXPECT_TRUE(leaf.CutAfter("d", name, {.entries = 4096}));
-}
-
 }  // namespace
 }  // namespace holdfast

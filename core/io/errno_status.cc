@@ -4,6 +4,11 @@
 #include <system_error>
 
 namespace holdfast {
+namespace {
+
+constexpr char kMediumErrorPayload[] = "holdfast/medium-error";
+
+}  // namespace
 
 absl::StatusCode ErrnoToCode(int error) {
   switch (error) {
@@ -39,8 +44,12 @@ absl::StatusCode ErrnoToCode(int error) {
 }
 
 absl::Status ErrnoStatus(int error, std::string_view action, std::string_view path) {
-  return absl::Status(ErrnoToCode(error), absl::StrCat(AbslView(action), " ", AbslView(path), ": ",
+  absl::Status status(ErrnoToCode(error), absl::StrCat(AbslView(action), " ", AbslView(path), ": ",
                                                        std::generic_category().message(error)));
+  if (error == EIO) status.SetPayload(kMediumErrorPayload, absl::Cord());
+  return status;
 }
+
+bool IsMediumError(const absl::Status& status) { return status.GetPayload(kMediumErrorPayload).has_value(); }
 
 }  // namespace holdfast

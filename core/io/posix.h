@@ -9,6 +9,9 @@ namespace holdfast {
 // Borrows objects that live as long as the process.
 Io PosixIo();
 
+// Lets this process open as many files as it may: the usual soft limit of 1,024 is for programs that use select().
+void RaiseOpenFilesLimit();
+
 }  // namespace holdfast
 
 #endif  // HOLDFAST_CORE_IO_POSIX_H_

@@ -12,7 +12,6 @@ namespace {
 constexpr uint8_t kVersion = 1;
 constexpr uint8_t kKindLeaf = 1, kKindIndex = 2, kKindList = 3;
 constexpr uint8_t kItemChangeDirectory = 1, kItemEntry = 2;
-constexpr uint32_t kEntriesMax = 4096;
 constexpr uint32_t kSymlinkBytesMax = 65535;
 constexpr uint64_t kHolesMax = 1u << 22;
 constexpr uint64_t kPageHolesMax = 65536;  // of one entry, not in a side chunk
@@ -442,7 +441,7 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
   std::vector<std::string_view> strings;
   for (uint64_t i = 0; i < string_count && r.ok(); ++i) strings.push_back(r.LengthPrefixed(kNameBytesMax));
   uint64_t count = r.Varint();
-  if (!r.ok() || count > kEntriesMax) return Damaged("entry count");
+  if (!r.ok() || count > kPageEntriesMax) return Damaged("entry count");
   // The start directory comes from an index page, which is as hostile as this one.
   for (const std::string& name : start_directory) {
     if (!IsValidComponent(name)) return Damaged("directory name");
@@ -455,6 +454,7 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
   EntryKeyCursor keys;
   std::string last_key;
   bool after_entry = false;
+  uint64_t components = start_directory.size();
   while (leaf.entries.size() < count) {
     uint8_t tag = r.U8();
     if (!r.ok()) return Damaged("truncated");
@@ -470,6 +470,9 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
         if (!r.ok() || !IsValidComponent(name) || current.size() >= kPathDepthMax) return Damaged("directory name");
         current.emplace_back(name);
       }
+      // What a page of very deep directories takes in memory; builders weigh it (docs/format.md, section 6).
+      components += current.size();
+      if (components > kPageWeightCut + kPathDepthMax) return Damaged("too many directory names");
       leaf.directories.push_back(current);
     } else if (tag == kItemEntry) {
       std::string_view bytes = r.LengthPrefixed(r.remaining());
@@ -526,7 +529,7 @@ absl::StatusOr<IndexPage> DecodeIndex(std::string_view plaintext, absl::Span<con
   IndexPage page;
   uint64_t level = r.Varint();
   uint64_t count = r.Varint();
-  if (!r.ok() || level == 0 || level > kTreeLevelsMax || count == 0 || count > kEntriesMax) return Damaged("index");
+  if (!r.ok() || level == 0 || level > kTreeLevelsMax || count == 0 || count > kPageEntriesMax) return Damaged("index");
   page.level = static_cast<uint32_t>(level);
   page.entries.reserve(count);
   std::string previous;

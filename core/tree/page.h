@@ -18,6 +18,12 @@ inline constexpr uint32_t kInlineXattrBytesMax = 16384;
 inline constexpr uint32_t kInlineHolesMax = 1024;
 inline constexpr uint32_t kListRefsMax = 2048;
 inline constexpr uint64_t kListCutMask = 255;
+// Where pages end (docs/format.md, section 6).
+inline constexpr uint64_t kLeafCutMask = 511;
+inline constexpr uint64_t kIndexCutMask = 127;
+inline constexpr uint64_t kPageEntriesMax = 4096;
+inline constexpr uint64_t kPageChildrenCut = 8192;
+inline constexpr uint64_t kPageWeightCut = 512u << 10;
 
 // A tree body ready to be hashed and sealed: children strictly ascending, their keys inside the plaintext.
 struct EncodedPage {
@@ -25,7 +31,7 @@ struct EncodedPage {
   std::string plaintext;
 };
 
-// Entries of one leaf; `directories` of the entries as indices into `directory_table`, in order of first use.
+// Entries of one leaf; the directories of the entries as indices into `directories`.
 struct LeafPage {
   std::vector<Components> directories;     // distinct, in walk order
   std::vector<uint32_t> directory_index;   // per entry

@@ -421,6 +421,21 @@ TEST(LeafPage, WithEndlessDirectoryChangesTakesNoEndlessMemory) {
   EXPECT_LT(allocated_bytes - before, 16u << 20);
 }
 
+TEST(LeafPage, IsRefusedWithManyVeryDeepDirectories) {
+  const Components start(30000, "b");
+  auto decode = [&](int changes) {
+    RawLeaf leaf;
+    leaf.entries = static_cast<uint64_t>(changes) + 1;
+    leaf.items = RawEntry().Item();
+    for (int i = 0; i < changes; ++i) {
+      leaf.items += ChangeDirectory(1, {"c" + std::to_string(100 + i)}) + RawEntry().Item();
+    }
+    return DecodeRaw(leaf, start);
+  };
+  EXPECT_OK(decode(18));
+  EXPECT_THAT(decode(19), StatusIs(kDamaged, "directory names"));  // 20 x 30,000 names: more than 512 Ki + 64 Ki
+}
+
 TEST(LeafPage, IsRefusedWithAFieldOutOfRange) {
   ASSERT_OK(DecodeRaw(RawEntry()));
   auto with = [&](auto change) {

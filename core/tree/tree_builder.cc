@@ -26,11 +26,10 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   }
   uint32_t children = EntryChildCount(entry);
   if (!leaf_.entries.empty() && leaf_children_ + children > kPageChildrenCut) RETURN_IF_ERROR(EmitLeaf());
-  if (leaf_.entries.empty()) {
-    leaf_start_key_ = key;
-    leaf_.directories = {directory};
-  } else if (leaf_.directories.back() != directory) {
+  if (leaf_.entries.empty()) leaf_start_key_ = key;
+  if (leaf_.entries.empty() || leaf_.directories.back() != directory) {
     leaf_.directories.push_back(directory);
+    leaf_weight_ += directory.size();
   }
   leaf_.directory_index.push_back(static_cast<uint32_t>(leaf_.directories.size() - 1));
   leaf_weight_ += EntryCutWeight(entry);
@@ -44,7 +43,7 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   last_key_ = key;
   ++entry_count_;
   const std::string& name = leaf_.entries.back().name;
-  bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageEncodedBytesCut ||
+  bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageWeightCut ||
              (NameCutHash(name_cut_key_, 1, last_parent_name_, name) & kLeafCutMask) == 0;
   return cut ? EmitLeaf() : absl::OkStatus();
 }

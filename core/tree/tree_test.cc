@@ -418,6 +418,28 @@ TEST(TreeBuilder, CutsFullPages) {
   }
 }
 
+TEST(TreeBuilder, CutsPagesOfVeryDeepDirectoriesByThePathsTheyHold) {
+  std::mt19937_64 rng(1);
+  Model model;
+  Put(model, {}, MakeEntry("", EntryType::kDirectory, rng));
+  Components directory;
+  for (int depth = 0; depth < 3000; ++depth) {
+    Put(model, directory, MakeEntry("d", EntryType::kDirectory, rng));
+    directory.push_back("d");
+  }
+  MemoryChunks chunks;
+  TreeRoot root = Build(model, chunks);
+  auto it = model.begin();
+  for (const PageInfo& p : Pages(chunks, root)) {
+    if (p.level != 0) continue;
+    uint64_t components = 0;
+    for (size_t i = 0; i < p.entry_count; ++i, ++it) components += it->second.directory.size();
+    EXPECT_LE(components, kPageWeightCut + directory.size());
+  }
+  EXPECT_EQ(it, model.end());
+  ExpectScan(*Reader(chunks, root).Scan(KeyRange::All()), model.begin(), model.end());
+}
+
 // --- Histories ------------------------------------------------------------------------------------
 
 // Moves the subtree of a directory to a new name beside it.

@@ -21,6 +21,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/escaping.h"
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/base/version.h"
@@ -75,7 +76,7 @@ absl::Status Run(const DaemonConfig& config) {
   registry_options.data_directory = config.data_directory;
   char host[256] = "";
   ::gethostname(host, sizeof(host) - 1);
-  registry_options.server_id = absl::StrCat(host, ":", config.data_directory);
+  registry_options.server_id = absl::Utf8SafeCHexEscape(absl::StrCat(host, ":", config.data_directory));
   // Tests stop the process at named steps of a commit, as kill -9 would.
   if (const char* point = std::getenv("HOLDFAST_CRASH_POINT")) {
     registry_options.crash_point = [wanted = std::string(point)](std::string_view name) {
@@ -206,6 +207,7 @@ int Main(int argc, char** argv) {
   // Chunk keys never come here, but a core file of a backup server has no place on a disk either.
   rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+  holdfast::RaiseOpenFilesLimit();
 
   absl::StatusOr<DaemonConfig> config = LoadDaemonConfig(config_path);
   absl::Status status = config.ok() ? Run(*config) : config.status();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/codec.h"
+#include "core/base/repository_name.h"
 #include "core/crypto/aead.h"
 #include "core/io/errno_status.h"
 #include "server/index/rocks_kv_store.h"
@@ -147,6 +148,7 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   options.session_idle = absl::Milliseconds(500);
   for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
     absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
+    if (s.ok()) s = RestoreKeyBlobCopies(*hosted.store, kind);
     if (!s.ok()) hosted.warnings.push_back(std::string(s.message()));
   }
   ASSIGN_OR_RETURN(hosted.engine, Repository::Open(io_, *hosted.store, std::move(kv), key, options));
@@ -192,17 +194,42 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string_view name) {
+std::shared_ptr<HostedRepository> FileRegistry::Hosted(std::string_view name) {
   absl::MutexLock lock(&mu_);
   auto it = repositories_.find(name);
-  if (it == repositories_.end()) {
+  return it == repositories_.end() ? nullptr : it->second;
+}
+
+bool FileRegistry::MayTryAgain(const std::string& name) {
+  constexpr absl::Duration kBetweenAttempts = absl::Seconds(5);
+  absl::MutexLock lock(&mu_);
+  const absl::Duration now = io_.clock.Monotonic();
+  auto [it, first] = tried_.try_emplace(name, now);
+  if (!first && now - it->second < kBetweenAttempts) return false;
+  it->second = now;
+  return true;
+}
+
+absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string_view name) {
+  std::shared_ptr<HostedRepository> hosted = Hosted(name);
+  if (!hosted) {
     return absl::NotFoundError(absl::StrCat("this server has no repository named ", AbslView(name),
                                             "; create it: holdfast repository create ", AbslView(name)));
   }
-  if (!it->second->error.ok()) {
-    return Annotate(it->second->error, absl::StrCat("repository ", AbslView(name), " is not open"));
+  if (!hosted->error.ok()) {
+    // A full disk has room again, a storage is back: nobody should have to restart the server for that.
+    absl::MutexLock create_lock(&create_mu_);
+    hosted = Hosted(name);
+    if (!hosted->error.ok() && MayTryAgain(hosted->name)) {
+      hosted = OpenHosted(hosted->name);
+      absl::MutexLock lock(&mu_);
+      repositories_[hosted->name] = hosted;
+    }
   }
-  return it->second;
+  if (!hosted->error.ok()) {
+    return Annotate(hosted->error, absl::StrCat("repository ", AbslView(name), " is not open"));
+  }
+  return hosted;
 }
 
 std::vector<std::shared_ptr<HostedRepository>> FileRegistry::List() {

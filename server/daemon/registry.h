@@ -29,6 +29,7 @@ class FileRegistry : public RepositoryRegistry {
   ~FileRegistry() override;
 
   absl::Status Create(const NewRepository& request) override;
+  // One that could not be opened is tried again, at most every few seconds.
   absl::StatusOr<std::shared_ptr<HostedRepository>> Find(std::string_view name) override;
   std::vector<std::shared_ptr<HostedRepository>> List() override;
 
@@ -37,6 +38,8 @@ class FileRegistry : public RepositoryRegistry {
   std::string Folder(std::string_view name) const;
   absl::Status LoadServerKey();
   std::shared_ptr<HostedRepository> OpenHosted(const std::string& name);
+  std::shared_ptr<HostedRepository> Hosted(std::string_view name);
+  bool MayTryAgain(const std::string& name);
   absl::Status OpenEngine(const std::string& name, HostedRepository& hosted);
 
   const Io io_;
@@ -44,9 +47,10 @@ class FileRegistry : public RepositoryRegistry {
   Key256 server_key_;
   int lock_fd_ = -1;
 
-  absl::Mutex create_mu_;  // one Create at a time; taken before mu_
+  absl::Mutex create_mu_ ABSL_ACQUIRED_BEFORE(mu_);  // one Create or reopening at a time
   absl::Mutex mu_;
   std::map<std::string, std::shared_ptr<HostedRepository>, std::less<>> repositories_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, absl::Duration, std::less<>> tried_ ABSL_GUARDED_BY(mu_);  // monotonic: last attempt to open
 };
 
 }  // namespace holdfast

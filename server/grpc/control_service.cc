@@ -144,6 +144,7 @@ grpc::Status ControlService::DeleteSnapshot(grpc::ServerContext*, const v1::Dele
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(request->id()));
+    if (request->reason().size() > 1024) return absl::InvalidArgumentError("a reason has at most 1,024 bytes");
     return hosted->engine->DeleteSnapshot(LocalPrincipal(), id, request->reason());
   });
 }

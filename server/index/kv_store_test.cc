@@ -261,7 +261,7 @@ TEST(RocksKvStoreTest, OpensAndClosesSmallOnesFast) {
 TEST(RocksKvStoreTest, SecondOpenIsRefused) {
   const std::string path = FreshFolder("twice");
   auto store = OpenOrDie(path);
-  EXPECT_THAT(OpenRocksKvStore(path), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(OpenRocksKvStore(path), StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST(RocksKvStoreTest, MissingParentIsNotFound) {

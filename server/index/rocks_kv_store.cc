@@ -34,7 +34,9 @@ absl::Status FromRocks(const rocksdb::Status& s, std::string_view what) {
     return absl::ResourceExhaustedError(message);
   }
   if (s.IsIOError()) {
-    if (message.find("No such file or directory") != std::string::npos) {
+    // EIO: what is on that sector is gone, and the index is made anew elsewhere.
+    if (message.find("No such file or directory") != std::string::npos ||
+        message.find("Input/output error") != std::string::npos) {
       return absl::DataLossError(message);
     }
     // RocksDB reports EDQUOT and EMFILE by their text only.
@@ -256,7 +258,7 @@ absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& pat
   if (!s.ok()) {
     if (s.IsIOError() && (s.ToString().find("lock file") != std::string::npos ||
                           s.ToString().find("lock hold") != std::string::npos)) {
-      return absl::FailedPreconditionError(
+      return absl::UnavailableError(
           absl::StrCat("index database ", path, " is open already: ", s.ToString()));
     }
     return FromRocks(s, absl::StrCat("open ", path));

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/crypto/blake3.h"
+#include "core/io/errno_status.h"
 
 namespace holdfast {
 namespace {
@@ -97,7 +98,9 @@ absl::Status RepositoryLog::Replay(LogReport* report) {
 }
 
 absl::Status RepositoryLog::ReplaySlot(uint64_t slot, LogReport* report) {
-  absl::StatusOr<std::string> blob = GetWholeBlob(store_, LogSlotBlobName(slot), kLogSlotBytesMax);
+  const BlobName name = LogSlotBlobName(slot);
+  absl::StatusOr<std::string> blob = GetWholeBlob(store_, name, kLogSlotBytesMax);
+  if (IsMediumError(blob.status())) blob = GetWholeBlob(store_, name, kLogSlotBytesMax);
   auto damaged = [&](absl::Status status) {
     report->damaged.push_back({slot, std::move(status)});
     last_intact_ = false;
@@ -107,6 +110,12 @@ absl::Status RepositoryLog::ReplaySlot(uint64_t slot, LogReport* report) {
   if (absl::IsResourceExhausted(blob.status())) {
     last_digest_.reset();
     damaged(absl::DataLossError(absl::StrCat("log slot ", slot, ": is too large")));
+    return absl::OkStatus();
+  }
+  // A bad sector must not keep the repository closed.
+  if (IsMediumError(blob.status())) {
+    last_digest_.reset();
+    damaged(absl::DataLossError(absl::StrCat("log slot ", slot, ": cannot be read: ", blob.status().message())));
     return absl::OkStatus();
   }
   if (!blob.ok()) return Annotate(blob.status(), absl::StrCat("read log slot ", slot));

@@ -66,6 +66,7 @@ absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, st
     return absl::NotFoundError(absl::StrCat("the repository has no ", AbslView(KeyBlobKindName(kind))));
   }
   for (const auto& [generation, count] : generations) {
+    absl::Status unread;
     for (int copy = 0; copy < rules.copies; ++copy) {
       BlobName name = CopyName(rules, generation, copy);
       absl::StatusOr<std::string> bytes = GetWholeBlob(store, name, kKeyBlobBytesMax);
@@ -73,13 +74,16 @@ absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, st
         // The highest number in use: the next generation comes after it even if this one is older.
         return KeyBlob{generations.begin()->first, *std::move(bytes)};
       }
+      // A copy that the storage cannot read now may be read later: what it holds is not known to be lost.
       if (!bytes.ok() && !absl::IsNotFound(bytes.status()) && !absl::IsResourceExhausted(bytes.status())) {
-        return bytes.status();
+        unread = bytes.status();
       }
       if (warnings) {
         warnings->push_back(absl::StrCat(name.str(), bytes.ok() ? " is damaged" : " is missing or unreadable"));
       }
     }
+    // An older generation may open to a password that was removed: it serves only when the newer one is lost for sure.
+    RETURN_IF_ERROR(unread);
   }
   return absl::DataLossError(
       absl::StrCat("no copy of the ", AbslView(KeyBlobKindName(kind)), " is intact: restore them from a copy of the storage"));
@@ -103,7 +107,16 @@ absl::Status PutKeyBlob(BlobStore& store, KeyBlobKind kind, uint64_t generation,
     if (absl::IsAlreadyExists(s)) {
       return absl::AbortedError(absl::StrCat("another client wrote generation ", generation, " at the same time"));
     }
-    RETURN_IF_ERROR(s);
+    if (!s.ok()) {
+      // All or nothing: half a generation would already be the newest one, while its writer hears that it failed.
+      for (int written = 0; written <= copy; ++written) {
+        absl::Status removed = store.Delete(CopyName(rules, generation, written));
+        if (!removed.ok()) {
+          return absl::UnavailableError(absl::StrCat("the outcome is unknown: ", s.message(), "; then ", removed.message()));
+        }
+      }
+      return s;
+    }
   }
   for (int copy = 0; copy < rules.copies; ++copy) {
     BlobName name = CopyName(rules, generation, copy);
@@ -116,6 +129,26 @@ absl::Status PutKeyBlob(BlobStore& store, KeyBlobKind kind, uint64_t generation,
   for (const auto& [old, count] : generations) {
     if (old + 1 >= generation) continue;
     for (int copy = 0; copy < rules.copies; ++copy) RETURN_IF_ERROR(store.Delete(CopyName(rules, old, copy)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RestoreKeyBlobCopies(BlobStore& store, KeyBlobKind kind) {
+  const KindRules rules = Rules(kind);
+  ASSIGN_OR_RETURN(auto generations, ListGenerations(store, rules));
+  if (generations.empty()) return absl::OkStatus();
+  const auto [newest, count] = *generations.begin();
+  if (count == rules.copies) return absl::OkStatus();
+  ASSIGN_OR_RETURN(KeyBlob blob, ReadNewestKeyBlob(store, kind, nullptr));
+  for (int copy = 0; copy < rules.copies; ++copy) {
+    absl::StatusOr<std::string> bytes = GetWholeBlob(store, CopyName(rules, newest, copy), kKeyBlobBytesMax);
+    if (bytes.ok() && *bytes == blob.bytes) break;
+    // The newest generation has no intact copy: its others must not be made from an older one.
+    if (copy + 1 == rules.copies) return absl::OkStatus();
+  }
+  for (int copy = 0; copy < rules.copies; ++copy) {
+    absl::Status s = PutBytes(store, CopyName(rules, newest, copy), blob.bytes, PutMode::kIfAbsent);
+    if (!s.ok() && !absl::IsAlreadyExists(s)) return s;
   }
   return absl::OkStatus();
 }

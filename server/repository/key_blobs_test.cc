@@ -188,6 +188,36 @@ TEST_P(KeyBlobsTest, AreNotTakenForLostWhenTheStorageIsAway) {
   }
 }
 
+TEST_P(KeyBlobsTest, AreWrittenWithAllTheirCopiesOrNone) {
+  ASSERT_OK(Put(1, "old"));
+  for (int copy = 0; copy < RulesOf(kind()).copies; ++copy) {
+    for (BlobFault fault : {BlobFault::kFailBefore, BlobFault::kFailAfter}) {
+      faulty_.AddFault({BlobOperation::kPut, fault, Name(kind(), 2, copy), 0, 1});
+      EXPECT_FALSE(Put(2, "new").ok());
+      faulty_.ClearFaults();
+      ExpectNewest(1, "old");
+      EXPECT_EQ(Names().size(), static_cast<size_t>(RulesOf(kind()).copies));
+    }
+  }
+  ASSERT_OK(Put(2, "new"));
+  ExpectNewest(2, "new");
+}
+
+TEST_P(KeyBlobsTest, GetTheirMissingCopiesBack) {
+  ASSERT_OK(Put(1, "old"));
+  ASSERT_OK(Put(2, "new"));
+  for (int copy = 0; copy < RulesOf(kind()).copies; ++copy) {
+    ASSERT_OK(store_.Delete(BlobName::FromTrusted(Name(kind(), 2, copy))));
+    ASSERT_OK(RestoreKeyBlobCopies(store_, kind()));
+    EXPECT_EQ(Blob(2, copy), Bytes(kind(), "new"));
+  }
+  // Never from an older generation.
+  for (int copy = 0; copy < RulesOf(kind()).copies; ++copy) Replace(2, copy, "nonsense");
+  ASSERT_OK(store_.Delete(BlobName::FromTrusted(Name(kind(), 2, 0))));
+  ASSERT_OK(RestoreKeyBlobCopies(store_, kind()));
+  EXPECT_EQ(Blob(2, 0), "");
+}
+
 TEST_P(KeyBlobsTest, OneOfSeveralWritersOfAGenerationWins) {
   for (uint64_t g = 1; g <= 20; ++g) {
     std::vector<absl::Status> results(4);

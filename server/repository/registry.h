@@ -43,9 +43,6 @@ class RepositoryRegistry {
   virtual std::vector<std::shared_ptr<HostedRepository>> List() = 0;
 };
 
-// [a-z0-9][a-z0-9_-]{0,63}
-absl::Status CheckRepositoryName(std::string_view name);
-
 }  // namespace holdfast
 
 #endif  // HOLDFAST_SERVER_REPOSITORY_REGISTRY_H_

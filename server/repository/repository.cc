@@ -5,16 +5,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/limits.h"
 #include "core/crypto/aead.h"
 #include "core/crypto/kdf.h"
 #include "core/format/manifest.h"
+#include "core/io/errno_status.h"
 
 namespace holdfast {
 namespace {
 
 constexpr size_t kWarningsMax = 1000;
 constexpr size_t kMissingMax = 1000;
+constexpr size_t kManifestCoreBytesMax = 8192;  // a page of 1,000 of them fits a message
+constexpr size_t kDamagedMax = 1u << 20;
 
 BlobName ManifestBlobName(const ManifestId& id) {
   return BlobName::FromTrusted(absl::StrCat("snapshots/", HexEncode(id.view())));
@@ -119,6 +123,7 @@ struct Repository::Session {
   absl::flat_hash_set<KnownId> known;  // uploaded by or promised to this session
   // Tree records uploaded by this session, with those of their children that are so too: what a commit makes "committed".
   absl::flat_hash_map<ChunkId, std::vector<ChunkId>> new_pages;
+  uint64_t page_links = 0;  // ids in the values of new_pages
   int streams = 0;
   bool had_stream = false;
   bool busy = false;             // in Commit
@@ -127,15 +132,6 @@ struct Repository::Session {
   // A commit of this source whose outcome is unknown: settled before the next one compares heads. The next session of the
   // source inherits it.
   std::optional<CommittedRecord> unsettled;
-
-  // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
-  static absl::Status NoteIndex(Repository& repository, absl::Status status) {
-    if (absl::IsDataLoss(status)) {
-      absl::MutexLock lock(&repository.index_mu_);
-      repository.index_status_ = status;
-    }
-    return status;
-  }
 };
 
 Repository::Repository(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey key, RepositoryOptions options)
@@ -169,29 +165,19 @@ absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(Io io, BlobStore& s
 
 absl::Status Repository::OpenImpl() {
   RETURN_IF_ERROR(Annotate(RecoverSpool(), "recovering the spool"));
-  bool rebuilt = false, changed = false;
-  RETURN_IF_ERROR(Annotate(OpenIndex(&rebuilt), "opening the index"));
-  absl::Status reconciled = ReconcileIndex(&changed);
-  if (absl::IsDataLoss(reconciled) && !rebuilt) {
-    Warn("the index was damaged and has been rebuilt from the packs");
-    {
-      absl::MutexLock lock(&index_mu_);
-      index_.reset();
-      kv_.reset();
-    }
-    RETURN_IF_ERROR(kv_factory_.destroy());
-    RETURN_IF_ERROR(OpenIndex(&rebuilt));
-    reconciled = ReconcileIndex(&changed);
-  }
-  RETURN_IF_ERROR(Annotate(reconciled, "comparing the index with the storage"));
+  RETURN_IF_ERROR(Annotate(MakeIndex(/*from_nothing=*/false), "opening the index"));
   RETURN_IF_ERROR(Annotate(OpenLog(), "reading the repository log"));
   // Always: the index may have lost its newest marks and nothing else. Costs one lookup per snapshot that is marked.
   absl::Status marked = MarkLivePages();
   if (absl::IsDataLoss(marked)) {
-    Session::NoteIndex(*this, marked).IgnoreError();
+    NoteIndex(marked).IgnoreError();
     marked = ReopenIndexIfBroken();
   }
   RETURN_IF_ERROR(Annotate(marked, "walking the snapshots"));
+  {
+    absl::MutexLock lock(&index_mu_);
+    index_complete_ = true;
+  }
   PackPool::Callbacks callbacks;
   callbacks.stored = [this](const PackSummary& summary) { return IndexPack(summary); };
   callbacks.lost = [this](const absl::Status& why) {
@@ -212,14 +198,13 @@ absl::Status Repository::RecoverSpool() {
     const std::string path = absl::StrCat(options_.spool_directory, "/", name);
     if (!ParseSpoolFileName(name)) continue;  // not ours to judge; set-aside files among them
     absl::StatusOr<std::optional<PackSummary>> summary = RecoverSpoolFile(io_, path, key_);
-    // Nothing that was committed is in the spool, so one bad file there must not keep the repository closed. It stays.
-    if (absl::IsDataLoss(summary.status()) || absl::IsInvalidArgument(summary.status()) ||
-        absl::IsPermissionDenied(summary.status()) || absl::IsFailedPrecondition(summary.status())) {
-      Warn(absl::StrCat("spool file ", name, " cannot be used: ", summary.status().message()));
-      continue;
-    }
-    RETURN_IF_ERROR(summary.status());
-    if (summary->has_value()) RETURN_IF_ERROR(PutPack(store_, io_, path, **summary));
+    absl::Status status = summary.status();
+    if (status.ok() && summary->has_value()) status = PutPack(store_, io_, path, **summary);
+    if (status.ok()) continue;
+    // Nothing that was committed is in the spool, so nothing there may keep the repository closed. The file stays for
+    // the next start, unless it takes the room that everything else needs.
+    Warn(absl::StrCat("spool file ", name, " cannot be used: ", status.message()));
+    if (absl::IsResourceExhausted(status)) (void)io_.files.Unlink(path);
   }
   return absl::OkStatus();
 }
@@ -251,12 +236,20 @@ absl::Status Repository::OpenIndex(bool* rebuilt) {
 
 absl::StatusOr<std::shared_ptr<ChunkIndex>> Repository::index() const {
   absl::MutexLock lock(&index_mu_);
+  if (!index_ || !index_complete_) return absl::UnavailableError("the index is being made anew; try again later");
+  return index_;
+}
+
+absl::StatusOr<std::shared_ptr<ChunkIndex>> Repository::UnfinishedIndex() const {
+  absl::MutexLock lock(&index_mu_);
   if (!index_) return absl::UnavailableError("the index is not open");
   return index_;
 }
 
-absl::Status Repository::ReconcileIndex(bool* changed) {
-  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
+absl::Status Repository::ReconcileIndex(bool* lost) {
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
+  // Before the listing: a pack is stored before it is indexed, so what is here now and not listed then is gone.
+  const std::vector<IndexedPack> indexed = idx->Packs();
   ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(store_, "packs/"));
   absl::flat_hash_set<PackId> stored;
   for (const BlobInfo& blob : blobs) {
@@ -270,12 +263,13 @@ absl::Status Repository::ReconcileIndex(bool* changed) {
     absl::StatusOr<PackSummary> summary =
         ReadPackTrailer(store_, parsed->first, parsed->second, blob.size, key_);
     if (absl::IsDataLoss(summary.status()) || absl::IsFailedPrecondition(summary.status()) ||
-        absl::IsNotFound(summary.status()) || absl::IsOutOfRange(summary.status())) {
+        absl::IsNotFound(summary.status()) || absl::IsOutOfRange(summary.status()) || IsMediumError(summary.status())) {
+      *lost = true;
       Warn(absl::StrCat(blob.name, " is damaged (", summary.status().message(),
                         "): what can be read of it is kept"));
       summary = SalvagePack(store_, parsed->first, parsed->second, blob.size, key_);
       if (!summary.ok()) {
-        if (absl::IsUnavailable(summary.status())) return summary.status();
+        if (absl::IsUnavailable(summary.status()) && !IsMediumError(summary.status())) return summary.status();
         Warn(absl::StrCat(blob.name, ": nothing can be read of it: ", summary.status().message()));
         continue;
       }
@@ -284,19 +278,17 @@ absl::Status Repository::ReconcileIndex(bool* changed) {
     RETURN_IF_ERROR(summary.status());
     RETURN_IF_ERROR(idx->AddPack(*summary));
     CrashPoint("index-write");
-    *changed = true;
   }
-  for (const IndexedPack& pack : idx->Packs()) {
+  for (const IndexedPack& pack : indexed) {
     if (stored.contains(pack.id)) continue;
     Warn(absl::StrCat("pack ", HexEncode(pack.id.view()), " is missing from the storage"));
-    RETURN_IF_ERROR(idx->RemovePack(pack.id));
-    *changed = true;
+    *lost = true;
   }
   return absl::OkStatus();
 }
 
 absl::Status Repository::IndexPack(const PackSummary& summary) {
-  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
   absl::Status s = idx->AddPack(summary);
   CrashPoint("index-write");
   if (s.ok()) return s;
@@ -306,23 +298,60 @@ absl::Status Repository::IndexPack(const PackSummary& summary) {
   return Annotate(s, "writing the index");
 }
 
+absl::Status Repository::NoteIndex(absl::Status status) {
+  if (absl::IsDataLoss(status)) {
+    absl::MutexLock lock(&index_mu_);
+    index_status_ = status;
+  }
+  return status;
+}
+
 absl::Status Repository::ReopenIndexIfBroken() {
+  absl::MutexLock reopening(&reopen_mu_);
   bool damaged = false;
+  std::weak_ptr<KvStore> old;
   {
     absl::MutexLock lock(&index_mu_);
     if (index_status_.ok() && index_) return absl::OkStatus();
     damaged = absl::IsDataLoss(index_status_);
+    old = kv_;
+    index_complete_ = false;
     index_.reset();
     kv_.reset();
   }
-  if (damaged) {
-    Warn("the index was damaged and has been rebuilt from the packs");
-    RETURN_IF_ERROR(kv_factory_.destroy());
+  // Lookups that are under way still hold the old one. They are short.
+  for (int waits = 0; !old.expired(); ++waits) {
+    if (waits == 1000) return absl::UnavailableError("the old index is still in use; try again later");
+    absl::SleepFor(absl::Milliseconds(10));
   }
-  bool rebuilt = false, changed = false;
-  RETURN_IF_ERROR(OpenIndex(&rebuilt));
-  RETURN_IF_ERROR(ReconcileIndex(&changed));
-  return MarkLivePages();
+  if (damaged) Warn("the index was damaged and has been rebuilt from the packs");
+  absl::Status status = MakeIndex(damaged);
+  if (status.ok()) status = MarkLivePages();
+  absl::MutexLock lock(&index_mu_);
+  // Half an index must not be taken for a whole one: the next one who needs it goes on.
+  index_status_ = status;
+  index_complete_ = status.ok();
+  return status;
+}
+
+absl::Status Repository::MakeIndex(bool from_nothing) {
+  if (from_nothing) RETURN_IF_ERROR(kv_factory_.destroy());
+  bool lost = false;
+  RETURN_IF_ERROR(OpenIndex(&from_nothing));
+  absl::Status status = ReconcileIndex(&lost);
+  // Pages above lost chunks must not stay marked as complete: the marks are made anew, too.
+  if (!from_nothing && (absl::IsDataLoss(status) || (status.ok() && lost))) {
+    if (!lost) Warn("the index was damaged and has been rebuilt from the packs");
+    {
+      absl::MutexLock lock(&index_mu_);
+      index_.reset();
+      kv_.reset();
+    }
+    RETURN_IF_ERROR(kv_factory_.destroy());
+    RETURN_IF_ERROR(OpenIndex(&from_nothing));
+    status = ReconcileIndex(&lost);
+  }
+  return status;
 }
 
 absl::Status Repository::OpenLog() {
@@ -339,7 +368,8 @@ absl::Status Repository::OpenLog() {
   }
   for (const auto& [first, last] : report.missing) Warn(absl::StrCat("log slots ", first, " to ", last, " are missing"));
   for (const std::string& name : report.foreign_names) Warn(absl::StrCat(name, " is not a log slot"));
-  RETURN_IF_ERROR(RecoverManifests(!report.clean()));
+  const bool holes = !report.damaged.empty() || !report.broken_links.empty() || !report.missing.empty();
+  RETURN_IF_ERROR(RecoverManifests(holes));
   return absl::OkStatus();
 }
 
@@ -395,34 +425,76 @@ absl::Status Repository::MarkLivePages() {
     absl::StatusOr<ChunkId> root = ChunkId::FromBytes(core->root_id());
     if (root.ok()) roots.push_back(*root);
   }
-  return MarkPagesFrom(std::move(roots));
+  return MarkPagesFrom(roots);
 }
 
-// Marks the tree pages below `roots`, not descending into what is marked already. A page that cannot be read keeps what
-// is below it unmarked: `have` then answers no and clients send it again.
-absl::Status Repository::MarkPagesFrom(std::vector<ChunkId> roots) {
-  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
-  constexpr size_t kBatch = 256;
-  std::vector<ChunkId> pending = std::move(roots);
-  while (!pending.empty()) {
-    size_t n = std::min(pending.size(), kBatch);
-    std::vector<ChunkId> batch(pending.end() - static_cast<ptrdiff_t>(n), pending.end());
-    pending.resize(pending.size() - n);
-    ASSIGN_OR_RETURN(auto locations, idx->Lookup(batch));
-    std::vector<ChunkId> mark;
-    for (size_t i = 0; i < batch.size(); ++i) {
-      if (!locations[i] || locations[i]->type != ChunkType::kTree || locations[i]->committed) continue;
-      absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(*locations[i], batch[i]));
-      if (!header.ok()) {
-        Warn(std::string(header.status().message()));
+// Marks the tree pages below `roots` that are complete: they and everything below them are here. What is marked already is
+// not descended into. A page that is not complete stays unmarked: `have` then answers no, and clients send it again with
+// what it lacks.
+absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
+  struct Page {
+    ChunkId id;
+    std::vector<ChunkId> below;  // unmarked pages, still to be looked at
+    bool complete = true;
+  };
+  absl::flat_hash_map<ChunkId, bool> known;  // page looked at -> complete
+  std::vector<ChunkId> mark;
+  constexpr size_t kMarkBatch = 1024;
+  // Depth first, at most kTreeLevelsMax deep; a page comes after all that is below it.
+  std::vector<Page> path;
+  auto enter = [&](const ChunkId& id, const ChunkLocation& location) -> absl::Status {
+    Page page{id, {}, true};
+    absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(location, id));
+    if (absl::IsUnavailable(header.status())) return header.status();
+    if (!header.ok() || path.size() >= 2 * kTreeLevelsMax) {
+      if (!header.ok()) Warn(std::string(header.status().message()));
+      page.complete = false;
+    } else {
+      ASSIGN_OR_RETURN(auto locations, idx->Lookup(header->children));
+      for (size_t i = 0; i < locations.size(); ++i) {
+        if (!locations[i]) {
+          page.complete = false;
+        } else if (locations[i]->type == ChunkType::kTree && !locations[i]->committed) {
+          page.below.push_back(header->children[i]);
+        }
+      }
+    }
+    path.push_back(std::move(page));
+    return absl::OkStatus();
+  };
+  for (const ChunkId& root : roots) {
+    ASSIGN_OR_RETURN(auto at, idx->Lookup({&root, 1}));
+    if (!at[0] || at[0]->type != ChunkType::kTree || at[0]->committed || known.contains(root)) continue;
+    RETURN_IF_ERROR(enter(root, *at[0]));
+    while (!path.empty()) {
+      if (!path.back().below.empty()) {
+        const ChunkId next = path.back().below.back();
+        path.back().below.pop_back();
+        if (auto it = known.find(next); it != known.end()) {
+          path.back().complete = path.back().complete && it->second;
+          continue;
+        }
+        ASSIGN_OR_RETURN(auto location, idx->Lookup({&next, 1}));
+        if (location[0]) {
+          RETURN_IF_ERROR(enter(next, *location[0]));
+        } else {
+          path.back().complete = false;
+        }
         continue;
       }
-      mark.push_back(batch[i]);
-      pending.insert(pending.end(), header->children.begin(), header->children.end());
+      const bool complete = path.back().complete;
+      known[path.back().id] = complete;
+      if (complete) mark.push_back(path.back().id);
+      path.pop_back();
+      if (!path.empty()) path.back().complete = path.back().complete && complete;
+      if (mark.size() >= kMarkBatch) {
+        RETURN_IF_ERROR(idx->MarkCommitted(mark));
+        mark.clear();
+      }
     }
-    RETURN_IF_ERROR(idx->MarkCommitted(mark));
   }
-  return absl::OkStatus();
+  return idx->MarkCommitted(mark);
 }
 
 // --- Sessions -------------------------------------------------------------------------------------------------------
@@ -465,6 +537,18 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
       session->unsettled = std::move(old->unsettled);
       sessions_.erase(existing->second);
       session_of_source_.erase(existing);
+    }
+    // Left behind by clients that died. At the limit, and after an hour, they make room.
+    const bool at_limit = sessions_.size() >= options_.sessions_max;
+    const absl::Duration idle_max = at_limit ? options_.session_idle : absl::Hours(1);
+    for (auto it = sessions_.begin(); it != sessions_.end();) {
+      const Session& old = *it->second;
+      if (old.streams == 0 && !old.busy && !old.unsettled && io_.clock.Monotonic() - old.idle_since >= idle_max) {
+        session_of_source_.erase(old.source);
+        sessions_.erase(it++);
+      } else {
+        ++it;
+      }
     }
     if (sessions_.size() >= options_.sessions_max) {
       return absl::ResourceExhaustedError("too many upload sessions are open");
@@ -526,10 +610,12 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
   for (size_t i = 0; i < ids.size(); ++i) pending[i] = packs_->PendingUploader(ids[i]);
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
   auto copies = idx->LookupAll(ids);
-  if (!copies.ok()) return Session::NoteIndex(*this, copies.status());
+  idx.reset();
+  if (!copies.ok()) return NoteIndex(copies.status());
   absl::MutexLock lock(&mu_);
   ASSIGN_OR_RETURN(std::shared_ptr<Session> session, FindSession(who, id));
   RETURN_IF_ERROR(session->failed);
+  if (session->busy) return absl::FailedPreconditionError("the session's commit is under way");
   std::vector<HaveAnswer> answers(ids.size(), HaveAnswer::kNone);
   for (size_t i = 0; i < ids.size(); ++i) {
     std::optional<uint32_t> uploader;
@@ -538,6 +624,7 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
     } else if (const std::vector<ChunkLocation>& all = (*copies)[i]; !all.empty()) {
       // S2: a page is promised only if a committed snapshot reaches it.
       if (all[0].type == ChunkType::kTree && !all[0].committed) continue;
+      if (damaged_.contains(ids[i])) continue;  // sent again, it has a good copy
       uploader = HasCopyOf(session->agent, all) ? session->agent : all[0].uploader;
     } else if (pending[i]) {
       uploader = pending[i];
@@ -561,7 +648,8 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
   for (const IncomingRecord& r : records) ids.push_back(r.header.id);
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
   auto copies = idx->LookupAll(ids);
-  if (!copies.ok()) return Session::NoteIndex(*this, copies.status());
+  idx.reset();  // not held while waiting for room in a pack
+  if (!copies.ok()) return NoteIndex(copies.status());
 
   std::vector<PoolRecord> data, tree;
   std::shared_ptr<Session> session;
@@ -569,6 +657,7 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
     absl::MutexLock lock(&mu_);
     ASSIGN_OR_RETURN(session, FindSession(who, id));
     RETURN_IF_ERROR(session->failed);
+    if (session->busy) return absl::FailedPreconditionError("the session's commit is under way");
     absl::flat_hash_set<KnownId> in_message;
     for (size_t i = 0; i < records.size(); ++i) {
       const RecordHeader& h = records[i].header;
@@ -589,7 +678,7 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
       in_message.insert(self);
       // Stored already (another stream was faster, or an interrupted run left it): the bytes need not be kept twice.
       // Another agent's copy does not count: the server cannot tell whether it is good.
-      if (HasCopyOf(session->agent, (*copies)[i])) continue;
+      if (HasCopyOf(session->agent, (*copies)[i]) && damaged_.erase(h.id) == 0) continue;
       PoolRecord pool{&h, records[i].header_bytes, records[i].body};
       (h.type == ChunkType::kTree ? tree : data).push_back(pool);
     }
@@ -610,16 +699,17 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
     KnownId known;
     std::memcpy(&known, r.header.id.bytes.data(), sizeof(known));
     session->known.insert(known);
-    if (r.header.type == ChunkType::kTree) {
+    if (r.header.type == ChunkType::kTree && !session->new_pages.contains(r.header.id)) {
       std::vector<ChunkId>& children = session->new_pages[r.header.id];
       for (const ChunkId& child : r.header.children) {
         if (session->new_pages.contains(child)) children.push_back(child);
       }
+      session->page_links += children.size();
     }
     counters_.bytes_appended += r.header.sealed_length;
   }
   counters_.records_appended += records.size();
-  if (session->known.size() > options_.session_known_ids_max) {
+  if (session->known.size() + session->page_links > options_.session_known_ids_max) {
     session->failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
   }
   return session->failed;
@@ -670,6 +760,9 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
   absl::StatusOr<ParsedManifest> parsed = ParseManifest(manifest);
   if (!parsed.ok()) return absl::InvalidArgumentError(parsed.status().message());
   const pb::ManifestCore& core = parsed->core;
+  if (parsed->manifest.core().size() > kManifestCoreBytesMax) {
+    return absl::InvalidArgumentError("the manifest's core is too large");
+  }
   if (core.repository_id() != key_.repository.view() || core.source() != session.source ||
       core.agent() != session.agent) {
     return absl::InvalidArgumentError("the manifest belongs to another repository, source or agent than the session");
@@ -714,7 +807,7 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
   std::vector<ChunkId> check = pages;
   check.push_back(root);
   auto looked_up = idx->Lookup(check);
-  if (!looked_up.ok()) return Session::NoteIndex(*this, looked_up.status());
+  if (!looked_up.ok()) return NoteIndex(looked_up.status());
   const auto& locations = *looked_up;
   for (size_t i = 0; i < check.size() && missing->size() < kMissingMax; ++i) {
     if (!locations[i]) missing->push_back(check[i]);
@@ -754,12 +847,11 @@ namespace {
 // Passes answers on under their number in the caller's request, and collects those that another copy may cure.
 class RetrySink : public RecordReadSink {
  public:
-  RetrySink(RecordReadSink& sink, const std::vector<size_t>& numbers, bool last)
-      : sink_(sink), numbers_(numbers), last_(last) {}
+  RetrySink(RecordReadSink& sink, const std::vector<size_t>& numbers) : sink_(sink), numbers_(numbers) {}
   absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
     // A damaged byte can look like a version of the future.
     if (absl::IsFailedPrecondition(record.status())) record = absl::DataLossError(record.status().message());
-    if (!record.ok() && !last_ && absl::IsDataLoss(record.status())) {
+    if (absl::IsDataLoss(record.status())) {
       failed.emplace_back(numbers_[index], record.status());
       return absl::OkStatus();
     }
@@ -770,42 +862,91 @@ class RetrySink : public RecordReadSink {
  private:
   RecordReadSink& sink_;
   const std::vector<size_t>& numbers_;
-  const bool last_;
+};
+
+// Keeps one answer.
+class KeepSink : public RecordReadSink {
+ public:
+  absl::Status OnRecord(size_t, absl::StatusOr<ReadRecord> answer) override {
+    record = std::move(answer);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<ReadRecord> record = absl::InternalError("no answer");
 };
 
 }  // namespace
 
+// Asked for again: the copy of the first answer, the oldest, did not open, and its digest may be as wrong as its bytes. So
+// the newest intact one is given. All are looked at, so that damaged ones are named.
+absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<ChunkLocation>& copies, size_t number,
+                                        RecordReadSink& sink) {
+  absl::StatusOr<ReadRecord> answer = absl::DataLossError("no copy");
+  bool damaged = true;
+  for (const ChunkLocation& copy : copies) {
+    const RecordLocation location = ToRecordLocation(copy, id);
+    KeepSink one;
+    RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, one));
+    if (!one.record.ok()) Warn(std::string(one.record.status().message()));
+    damaged = damaged && (absl::IsDataLoss(one.record.status()) || absl::IsFailedPrecondition(one.record.status()));
+    if (one.record.ok() || !answer.ok()) answer = std::move(one.record);
+  }
+  if (damaged) {
+    answer = absl::DataLossError(answer.status().message());
+    absl::MutexLock lock(&mu_);
+    if (damaged_.size() < kDamagedMax) damaged_.insert(id);
+  }
+  return sink.OnRecord(number, std::move(answer));
+}
+
 absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
-  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
-  auto looked_up = idx->Lookup(ids);
-  if (!looked_up.ok()) return Session::NoteIndex(*this, looked_up.status());
-  const auto& found = *looked_up;
+  // Not held while the records go out, which lasts as long as the client likes.
+  auto look_up = [&]() -> absl::StatusOr<std::vector<std::vector<ChunkLocation>>> {
+    ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
+    return idx->LookupAll(ids);
+  };
+  auto looked_up = look_up();
+  if (absl::IsDataLoss(looked_up.status())) {
+    NoteIndex(looked_up.status()).IgnoreError();
+    RETURN_IF_ERROR(ReopenIndexIfBroken());
+    looked_up = look_up();
+  }
+  RETURN_IF_ERROR(looked_up.status());
+  auto& found = *looked_up;
   std::vector<RecordLocation> locations;
   std::vector<size_t> numbers;
   uint64_t bytes = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (!found[i]) {
+    if (found[i].empty()) {
       RETURN_IF_ERROR(sink.OnRecord(i, absl::NotFoundError("the repository does not have this chunk")));
       continue;
     }
-    locations.push_back(ToRecordLocation(*found[i], ids[i]));
+    if (verify && found[i].size() > 1) {
+      RETURN_IF_ERROR(ReadNewestCopy(ids[i], found[i], i, sink));
+      continue;
+    }
+    locations.push_back(ToRecordLocation(found[i][0], ids[i]));
     numbers.push_back(i);
-    bytes += found[i]->sealed_length;
+    bytes += found[i][0].sealed_length;
   }
-  RetrySink first(sink, numbers, /*last=*/false);
+  RetrySink first(sink, numbers);
   RETURN_IF_ERROR(reader_.Read(locations, verify, first));
   for (const auto& [number, status] : first.failed) {
     Warn(std::string(status.message()));
-    ASSIGN_OR_RETURN(std::vector<ChunkLocation> copies, idx->AllLocations(ids[number]));
+    const std::vector<ChunkLocation>& copies = found[number];
     bool answered = false;
     for (size_t c = 1; c < copies.size() && !answered; ++c) {
       std::vector<size_t> one = {number};
       RecordLocation location = ToRecordLocation(copies[c], ids[number]);
-      RetrySink retry(sink, one, /*last=*/c + 1 == copies.size());
+      RetrySink retry(sink, one);
       RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, retry));
       answered = retry.failed.empty();
     }
-    if (!answered) RETURN_IF_ERROR(sink.OnRecord(number, status));
+    if (answered) continue;
+    {
+      absl::MutexLock lock(&mu_);
+      if (damaged_.size() < kDamagedMax) damaged_.insert(ids[number]);
+    }
+    RETURN_IF_ERROR(sink.OnRecord(number, status));
   }
   absl::MutexLock lock(&mu_);
   counters_.records_read += ids.size();

@@ -129,14 +129,22 @@ class Repository {
   absl::Status OpenImpl();
   absl::Status RecoverSpool();
   absl::Status OpenIndex(bool* rebuilt);
-  absl::Status ReconcileIndex(bool* changed);
+  // Adds packs that are not indexed. `lost`: chunks that were stored are no longer, and the index must be made anew.
+  absl::Status ReconcileIndex(bool* lost);
   absl::Status OpenLog();
   absl::Status RecoverManifests(bool log_has_holes);
   absl::Status MarkLivePages();
-  absl::Status MarkPagesFrom(std::vector<ChunkId> roots);
+  absl::Status MarkPagesFrom(const std::vector<ChunkId>& roots);
   absl::Status IndexPack(const PackSummary& summary);
+  absl::Status ReadNewestCopy(const ChunkId& id, const std::vector<ChunkLocation>& copies, size_t number,
+                              RecordReadSink& sink);
+  // UNAVAILABLE until it is complete: an index in the making says "not here" of what is here.
   absl::StatusOr<std::shared_ptr<ChunkIndex>> index() const;
-  absl::Status ReopenIndexIfBroken();
+  absl::StatusOr<std::shared_ptr<ChunkIndex>> UnfinishedIndex() const;
+  absl::Status MakeIndex(bool from_nothing);
+  // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
+  absl::Status NoteIndex(absl::Status status);
+  absl::Status ReopenIndexIfBroken() ABSL_LOCKS_EXCLUDED(reopen_mu_);
   absl::StatusOr<std::shared_ptr<Session>> FindSession(const Principal& who, const SessionId& id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<CommitResult> CommitImpl(Session& session, std::string_view manifest, std::vector<ChunkId>* missing);
@@ -157,15 +165,18 @@ class Repository {
   std::unique_ptr<RepositoryLog> log_;
   std::unique_ptr<PackPool> packs_;
 
-  mutable absl::Mutex index_mu_;  // the pointer only
+  absl::Mutex reopen_mu_ ABSL_ACQUIRED_BEFORE(index_mu_);  // one thread at a time makes the index anew
+  mutable absl::Mutex index_mu_;                           // the pointer only
   std::shared_ptr<KvStore> kv_ ABSL_GUARDED_BY(index_mu_);
   std::shared_ptr<ChunkIndex> index_ ABSL_GUARDED_BY(index_mu_);
   absl::Status index_status_ ABSL_GUARDED_BY(index_mu_);
+  bool index_complete_ ABSL_GUARDED_BY(index_mu_) = false;
 
   mutable absl::Mutex mu_;
   WaitQueue session_idle_;
   absl::flat_hash_map<SessionId, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, SessionId, std::less<>> session_of_source_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_set<ChunkId> damaged_ ABSL_GUARDED_BY(mu_);  // no copy was readable: not promised until sent again
   std::vector<std::string> warnings_ ABSL_GUARDED_BY(mu_);
   RepositoryStatistics counters_ ABSL_GUARDED_BY(mu_);
 };

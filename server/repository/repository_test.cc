@@ -960,10 +960,41 @@ TEST_F(RepositoryTest, NamesAMissingPackAndKeepsTheOthers) {
   EXPECT_THAT(repository_->warnings(), Contains(HasSubstr(lost.substr(lost.size() - 32))));
   EXPECT_THAT(ReadOne(*repository_, Data(1)), StatusIs(absl::StatusCode::kNotFound));
   ExpectWhole(*repository_, second);
-  // The client sends it again, and the old snapshot is whole again.
-  EXPECT_THAT(Have({Data(1), Data(2)}), IsOkAndHolds(ElementsAre(kNone, kOwn)));
+  // The client sends it again, and the old snapshot is whole again. The page above it is not promised either: a client that
+  // took it as it is would never look at what is below.
+  EXPECT_THAT(Have({Data(1), Data(2), Page(1, {Data(1)}), Page(2, {Data(2)})}),
+              IsOkAndHolds(ElementsAre(kNone, kOwn, kNone, kOwn)));
   MustBackup(*repository_, "home", {Data(1)}, 3);
   ExpectWhole(*repository_, first);
+}
+
+TEST_F(RepositoryTest, TakesAChunkAgainThatItFoundDamaged) {
+  MustBackup(*repository_, "home", {Data(1), Data(2)}, 1);
+  ASSERT_TRUE(machine_.Damage(machine_.Names("packs/d/").at(0), Data(1).body));
+  EXPECT_THAT(Have({Data(1)}), IsOkAndHolds(ElementsAre(kOwn)));  // nobody has looked yet
+  EXPECT_THAT(ReadOne(*repository_, Data(1)), StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(Have({Data(1), Data(2)}), IsOkAndHolds(ElementsAre(kNone, kOwn)));
+  MustBackup(*repository_, "work", {Data(1)}, 2);
+  EXPECT_THAT(ReadOne(*repository_, Data(1)), IsOkAndHolds(Data(1).body));
+  EXPECT_THAT(Have({Data(1)}), IsOkAndHolds(ElementsAre(kOwn)));
+  Restart();
+  EXPECT_THAT(ReadOne(*repository_, Data(1)), IsOkAndHolds(Data(1).body));
+}
+
+TEST_F(RepositoryTest, GivesAnotherCopyWhenTheFirstOneIsAskedForAgain) {
+  // An agent stored something else under the id; only who has the key can tell.
+  Chunk garbage = Data(1, 2);
+  garbage.body[20] ^= 1;
+  Client other = Session("work", 2);
+  ASSERT_OK(other.Send({garbage}));
+  ASSERT_OK(other.Send({Page(2, {Data(1)}, 2)}));
+  ASSERT_OK(other.Commit(Page(2, {Data(1)}, 2)));
+  ASSERT_OK(other.Close());
+  Client own = Session("home");
+  ASSERT_OK(own.Send({Data(1), Page(1, {Data(1)})}));
+  ASSERT_OK(own.Commit(Page(1, {Data(1)})));
+  EXPECT_THAT(ReadOne(*repository_, Data(1), /*verify=*/false), IsOkAndHolds(garbage.body));
+  EXPECT_THAT(ReadOne(*repository_, Data(1), /*verify=*/true), IsOkAndHolds(Data(1).body));
 }
 
 TEST_F(RepositoryTest, NamesADamagedPackAndKeepsItsOtherChunks) {

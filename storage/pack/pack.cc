@@ -164,7 +164,8 @@ PackWriter::~PackWriter() = default;
 uint64_t PackWriter::bytes() const { return impl_->bytes.load(); }
 uint32_t PackWriter::record_count() const { return static_cast<uint32_t>(impl_->entries.size()); }
 bool PackWriter::IsFull() const {
-  return bytes() >= kPackBytesTarget || record_count() >= kPackRecordsMax;
+  // The trailer repeats the headers: records of many children may need more room there than their bodies do here.
+  return bytes() >= kPackBytesTarget || record_count() >= kPackRecordsMax || impl_->trailer_bytes >= kPackTrailerBytesTarget;
 }
 const PackId& PackWriter::id() const { return impl_->header.id; }
 PackKind PackWriter::kind() const { return impl_->header.kind; }

@@ -23,6 +23,7 @@ namespace holdfast {
 
 inline constexpr uint64_t kPackBytesTarget = 64u << 20;
 inline constexpr uint32_t kPackRecordsMax = 65536;
+inline constexpr uint64_t kPackTrailerBytesTarget = 32u << 20;
 inline constexpr uint64_t kPackBytesMax = 2 * kPackBytesTarget;  // frames and trailer; Append refuses what would pass it
 inline constexpr uint64_t kPackHeaderBytes = 64;
 inline constexpr uint64_t kPackFooterBytes = 64;

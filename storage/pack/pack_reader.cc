@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/crypto/blake3.h"
+#include "core/io/errno_status.h"
 #include "storage/pack/pack_layout.h"
 
 namespace holdfast {
@@ -28,6 +29,10 @@ bool IsSane(const RecordLocation& l) {
 absl::Status AsLoss(const absl::Status& s, const RecordLocation& l) {
   if (absl::IsNotFound(s) || absl::IsOutOfRange(s)) {
     return absl::DataLossError(absl::StrCat("pack ", HexEncode(l.pack.view()), " is missing or truncated"));
+  }
+  // The other chunks are as good as before.
+  if (IsMediumError(s)) {
+    return absl::DataLossError(absl::StrCat("pack ", HexEncode(l.pack.view()), " cannot be read: ", s.message()));
   }
   return s;
 }

@@ -244,6 +244,20 @@ TEST_F(PackTest, IsFullAtItsTargetSizeAndAtItsRecordLimit) {
   EXPECT_EQ(read.entries.size(), kPackRecordsMax);
 }
 
+TEST_F(PackTest, IsFullBeforeItsTrailerOutgrowsIt) {
+  auto writer = NewWriter(PackKind::kTree);
+  Record page = MakeRecord(PackKind::kTree, 1, kSealedBytesMin);
+  page.header.children.resize(kChunkChildrenMax);
+  for (size_t i = 0; i < page.header.children.size(); ++i) {
+    page.header.children[i].bytes = {};
+    page.header.children[i].bytes[0] = static_cast<uint8_t>(i >> 8);
+    page.header.children[i].bytes[1] = static_cast<uint8_t>(i);
+  }
+  while (!writer->IsFull()) ASSERT_OK(Append(*writer, page));
+  ASSERT_OK_AND_ASSIGN(PackSummary summary, writer->Finish());
+  EXPECT_LE(summary.bytes, kPackBytesMax);
+}
+
 TEST_F(PackTest, IsBrokenForGoodOnceItsFileFailed) {
   auto writer = NewWriter();
   ASSERT_OK(Append(*writer, MakeRecord(PackKind::kData, 1)));

@@ -24,7 +24,7 @@ COMPARE = os.path.join(HERE, "../tools/compare_trees.py")
 TICK = os.sysconf("SC_CLK_TCK")
 PHASES = ["first", "no change", "changed", "restore"]
 
-# Kopia's time over restic's, measured 2026-11-22 on 2 cores (issue 3), for where Kopia is not at hand.
+# Kopia's time over restic's, measured 2026-11-22 on 2 cores (docs/benchmarks.md), for where Kopia is not at hand.
 KOPIA_OVER_RESTIC = {
     ("usr", "first"): 47.5 / 49.0, ("usr", "no change"): 2.8 / 6.2, ("usr", "restore"): 49.9 / 29.5,
     ("small", "first"): 25.2 / 27.7, ("small", "no change"): 3.1 / 10.7, ("small", "restore"): 34.8 / 36.3,

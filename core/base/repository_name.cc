@@ -1,4 +1,4 @@
-#include "server/repository/registry.h"
+#include "core/base/repository_name.h"
 
 namespace holdfast {
 
