@@ -197,6 +197,105 @@ case_files_that_change_between_scan_and_read() {
   remove "$tree" "$WORK/back"
 }
 
+# The walk has seen all names of two files when the first ones go away or become other files.
+case_hard_links_whose_first_name_changes() {
+  local tree=$WORK/linked client status=0
+  mkdir -p "$tree/a" "$tree/b" "$tree/c" "$tree/z"
+  head -c 60000000 /dev/urandom >"$tree/0_big"
+  printf 'Signature: 8a477f597d28d172789f06886806bc55' >"$tree/z/CACHEDIR.TAG"
+  seq 1 1000 >"$tree/a/small"
+  head -c 700000 /dev/urandom >"$tree/a/large"
+  seq 5 500 >"$tree/a/replaced"
+  local name
+  for name in small large replaced; do
+    ln "$tree/a/$name" "$tree/b/$name"
+    ln "$tree/a/$name" "$tree/c/$name"
+  done
+  touch "$WORK/stall"
+  proxy_start --stall-file "$WORK/stall" --stall-after 5000000
+  "$HOLDFAST_BIN/holdfast" snapshot create "$tree" >"$WORK/out.first" 2>"$WORK/err.first" </dev/null &
+  client=$!
+  track client $client
+  # Said when the walk gets there, which is behind all links.
+  wait_until 60 grep -q 'skipped.*z' "$WORK/err.first" || fail "the walk does not get to the end"
+  rm "$tree/a/small" "$tree/a/large"
+  seq 7 70 >"$tree/new"
+  mv "$tree/new" "$tree/a/replaced"
+  rm "$WORK/stall"
+  wait $client || status=$?
+  proxy_stop
+  [[ $status == 0 ]] || fail "exit $status: $(tail -n 2 "$WORK/err.first")"
+  restore latest "$WORK/back" --source "$tree"
+  for name in small large replaced; do
+    cmp "$tree/b/$name" "$WORK/back/b/$name" || fail "b/$name is not what it is"
+    cmp "$tree/c/$name" "$WORK/back/c/$name" || fail "c/$name is not what it is"
+  done
+  # Read before or after.
+  cmp "$tree/a/replaced" "$WORK/back/a/replaced" || cmp "$tree/b/replaced" "$WORK/back/a/replaced" ||
+    fail "a/replaced is neither what it was nor what it is"
+  snapshot "$tree"
+  restore "$ID" "$WORK/back"
+  expect_equal "$tree" "$WORK/back"
+  remove "$tree" "$WORK/back"
+}
+
+# What is too large for a tree page lies in chunks of its own: a new name of an unchanged file needs them, too.
+case_new_name_of_a_file_with_many_holes_and_attributes() {
+  local tree=$WORK/holes
+  mkdir -p "$tree/a" "$tree/b"
+  "$PYTHON" - "$tree/a/file" <<'PYTHON'
+import os, sys
+with open(sys.argv[1], "wb") as out:
+    for i in range(1500):
+        out.seek(i * 12288)
+        out.write(b"%4096d" % i)
+    out.truncate(1500 * 12288 + (3 << 20))
+try:
+    for i in range(8):
+        os.setxattr(sys.argv[1], "user.%d" % i, b"v" * 400)
+except OSError:
+    pass
+PYTHON
+  ln "$tree/a/file" "$tree/b/file"
+  sleep 2.1 # so that the file is not taken for one that may still change
+  snapshot "$tree"
+  mv "$tree/b/file" "$tree/b/renamed"
+  snapshot "$tree"
+  expect 0 verify "$ID"
+  restore "$ID" "$WORK/back"
+  expect_equal "$tree" "$WORK/back"
+  remove "$tree" "$WORK/back"
+}
+
+case_few_open_files_allowed() {
+  local tree=$WORK/many
+  mkdir "$tree"
+  head -c 60000000 /dev/urandom >"$tree/0_big"
+  local i
+  for i in $(seq 400); do head -c 150000 /dev/urandom >"$tree/file-$i"; done
+  # All is well, or nothing was committed: never a snapshot without the files that could not be opened.
+  local before limit status
+  for limit in 100 30; do
+    before=$(snapshot_ids | wc -l)
+    status=0
+    (ulimit -n $limit && exec "$HOLDFAST_BIN/holdfast" snapshot create "$tree") >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+    [[ $status == 0 || ($status == 2 && $limit == 30) ]] || fail "exit $status with $limit open files: $(tail -n 2 "$WORK/err")"
+    [[ $status == 0 || $(snapshot_ids | wc -l) == "$before" ]] || fail "a snapshot was committed"
+  done
+  restore latest "$WORK/back" --source "$tree"
+  expect_equal "$tree" "$WORK/back"
+  # Equal files of several chunks are written side by side.
+  mkdir "$tree/equal"
+  for i in $(seq 300); do cat "$tree/0_big" | head -c 9000000 >"$tree/equal/$i"; done
+  rm "$tree/0_big"
+  snapshot "$tree"
+  remove "$WORK/back"
+  (ulimit -n 256 && exec "$HOLDFAST_BIN/holdfast" restore "$ID" --target "$WORK/back") >"$WORK/out" 2>"$WORK/err" </dev/null ||
+    fail "restore with 256 open files: $(tail -n 2 "$WORK/err")"
+  expect_equal "$tree" "$WORK/back"
+  remove "$tree" "$WORK/back"
+}
+
 case_files_that_change_all_the_time() {
   local tree=$WORK/churn round churn status
   mkdir -p "$tree/stable"
@@ -320,6 +419,9 @@ check directory_of_many_entries
 check large_xattrs
 check symlink_that_leads_outside
 check files_that_change_between_scan_and_read
+check hard_links_whose_first_name_changes
+check new_name_of_a_file_with_many_holes_and_attributes
+check few_open_files_allowed
 check files_that_change_all_the_time
 check unreadable_is_named_and_the_rest_is_saved
 check full_disk_at_the_restore
