@@ -125,8 +125,9 @@ std::shared_ptr<HostedRepository> FileRegistry::OpenHosted(const std::string& na
 
 absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository& hosted) {
   const std::string folder = Folder(name);
-  ASSIGN_OR_RETURN(std::string config_bytes, ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax));
-  ASSIGN_OR_RETURN(RepositoryConfig config, DecodeConfig(config_bytes, server_key_));
+  absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
+  RETURN_IF_ERROR(config_bytes.status());
+  ASSIGN_OR_RETURN(RepositoryConfig config, DecodeConfig(*config_bytes, server_key_));
   hosted.id = config.id;
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder + "/spool"));
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
