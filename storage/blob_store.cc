@@ -35,8 +35,7 @@ bool IsWellFormed(std::string_view name, bool prefix) {
 
 absl::StatusOr<BlobName> BlobName::Parse(std::string_view name) {
   if (!IsWellFormed(name, /*prefix=*/false)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("malformed blob name of ", name.size(), " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat("malformed blob name of ", name.size(), " bytes"));
   }
   return BlobName(std::string(name));
 }
@@ -69,8 +68,8 @@ absl::Status CheckListArguments(std::string_view prefix, int limit) {
 
 absl::Status CheckRange(const BlobName& name, uint64_t blob_bytes, uint64_t offset, uint64_t size) {
   if (offset > blob_bytes || size > blob_bytes - offset) {
-    return absl::OutOfRangeError(absl::StrCat(name.str(), ": ", size, " bytes at ", offset,
-                                              " end behind the blob of ", blob_bytes));
+    return absl::OutOfRangeError(
+        absl::StrCat(name.str(), ": ", size, " bytes at ", offset, " end behind the blob of ", blob_bytes));
   }
   return absl::OkStatus();
 }
@@ -78,8 +77,7 @@ absl::Status CheckRange(const BlobName& name, uint64_t blob_bytes, uint64_t offs
 absl::StatusOr<std::string> GetWholeBlob(BlobStore& store, const BlobName& name, uint64_t max_bytes) {
   ASSIGN_OR_RETURN(BlobInfo info, store.Stat(name));
   if (info.size > max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(name.str(), ": ", info.size,
-                                                     " bytes, larger than ", max_bytes));
+    return absl::ResourceExhaustedError(absl::StrCat(name.str(), ": ", info.size, " bytes, larger than ", max_bytes));
   }
   std::string out(info.size, '\0');
   RETURN_IF_ERROR(store.Get(name, 0, absl::MakeSpan(out)));

@@ -3,12 +3,14 @@
 //
 // Guarantees a caller may rely on, checked for every backend by storage/conformance:
 //  - Put is atomic: afterwards the blob is whole and durable, or absent. A blob's bytes never change.
-//  - With PutMode::kIfAbsent (where capabilities().put_if_absent) exactly one of several concurrent puts of a name wins;
+//  - With PutMode::kIfAbsent (where capabilities().put_if_absent) exactly one of several concurrent puts of a name
+//  wins;
 //    the others get ALREADY_EXISTS.
 //  - Get, Stat and List see every Put that returned OK before they were called.
-//  - Errors: NOT_FOUND; ALREADY_EXISTS; INVALID_ARGUMENT (name or range is nonsense); OUT_OF_RANGE (the range ends behind
-//    the blob); RESOURCE_EXHAUSTED (full); PERMISSION_DENIED; UNAVAILABLE = outcome unknown, ask again. Never DATA_LOSS:
-//    readers verify.
+//  - Errors: NOT_FOUND; ALREADY_EXISTS; INVALID_ARGUMENT (name or range is nonsense); OUT_OF_RANGE (the range ends
+//  behind
+//    the blob); RESOURCE_EXHAUSTED (full); PERMISSION_DENIED; UNAVAILABLE = outcome unknown, ask again. Never
+//    DATA_LOSS: readers verify.
 //  - No name may be a directory of another ("a" and "a/b"): a store may refuse the second with FAILED_PRECONDITION.
 #ifndef HOLDFAST_STORAGE_BLOB_STORE_H_
 #define HOLDFAST_STORAGE_BLOB_STORE_H_
@@ -45,7 +47,7 @@ struct BlobInfo {
 };
 
 struct Capabilities {
-  bool put_if_absent = false;   // without it, automatic takeover of a repository is refused
+  bool put_if_absent = false;  // without it, automatic takeover of a repository is refused
   bool object_lock = false;
   uint64_t max_blob_bytes = 0;  // largest blob it takes
 };
@@ -92,8 +94,8 @@ class BlobStore {
   // Fills `out` from `offset`, or fails. An empty `out` is OK for an existing blob when offset <= size.
   virtual absl::Status Get(const BlobName& name, uint64_t offset, absl::Span<char> out) = 0;
   virtual absl::StatusOr<BlobInfo> Stat(const BlobName& name) = 0;
-  // At most `limit` (1..100,000) blobs whose names start with `prefix` and are > `after`, in byte order; fewer than `limit`
-  // only when there are no more. The prefix need not end at a '/'.
+  // At most `limit` (1..100,000) blobs whose names start with `prefix` and are > `after`, in byte order; fewer than
+  // `limit` only when there are no more. The prefix need not end at a '/'.
   virtual absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after, int limit) = 0;
   // Absent is OK.
   virtual absl::Status Delete(const BlobName& name) = 0;

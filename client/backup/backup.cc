@@ -126,13 +126,13 @@ struct SharedContent {
 
 struct PendingEntry {
   std::shared_ptr<const Components> directory;
-  size_t components = 0;                       // those of `directory`, if no entry before has it
+  size_t components = 0;  // those of `directory`, if no entry before has it
   Entry entry;
-  std::shared_ptr<SourceDirectory> source;     // only when something is to be read, or may go wrong later
-  std::shared_ptr<FileResult> small;           // being read
-  std::shared_ptr<LargeFileJob> large;         // being read
-  std::shared_ptr<SharedContent> group;        // hard links: filled by the first name, used by the others
-  bool reads_group = false;                    // this name fills it
+  std::shared_ptr<SourceDirectory> source;  // only when something is to be read, or may go wrong later
+  std::shared_ptr<FileResult> small;        // being read
+  std::shared_ptr<LargeFileJob> large;      // being read
+  std::shared_ptr<SharedContent> group;     // hard links: filled by the first name, used by the others
+  bool reads_group = false;                 // this name fills it
 };
 
 bool IsUnchanged(const Entry& old, const SourceStat& now) {
@@ -141,9 +141,7 @@ bool IsUnchanged(const Entry& old, const SourceStat& now) {
          (old.flags & (kEntryRacy | kEntryChangedWhileRead | kEntryReadFailed)) == 0;
 }
 
-absl::Time ToTime(const Timestamp& t) {
-  return absl::FromUnixSeconds(t.seconds) + absl::Nanoseconds(t.nanos);
-}
+absl::Time ToTime(const Timestamp& t) { return absl::FromUnixSeconds(t.seconds) + absl::Nanoseconds(t.nanos); }
 
 class BackupRun : private ScanObserver {
  public:
@@ -246,9 +244,9 @@ class BackupRun : private ScanObserver {
 void BackupRun::AddFailure(const SourceError& error) {
   // What this machine is short of is nobody's file: with it, half of the source might be missing from a "snapshot".
   if (error.error_number == EMFILE || error.error_number == ENFILE || error.error_number == ENOMEM) {
-    machine_status_ = absl::ResourceExhaustedError(
-        absl::StrCat("this machine ran short of something while reading ", error.path, ": ", std::strerror(error.error_number),
-                     "\n  Nothing was committed. Raise the limit (ulimit -n for open files) and run it again."));
+    machine_status_ = absl::ResourceExhaustedError(absl::StrCat(
+        "this machine ran short of something while reading ", error.path, ": ", std::strerror(error.error_number),
+        "\n  Nothing was committed. Raise the limit (ulimit -n for open files) and run it again."));
     return;
   }
   core_.set_errors(core_.errors() + 1);
@@ -270,8 +268,8 @@ absl::Status BackupRun::OpenSession() {
   request.set_source(options_.source);
   request.set_agent(keys_.manifest.agent);
   v1::OpenSessionReply reply;
-  RETURN_IF_ERROR(connection_.Call(
-      [&](grpc::ClientContext& c) { return connection_.stub().OpenSession(&c, request, &reply); }));
+  RETURN_IF_ERROR(
+      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().OpenSession(&c, request, &reply); }));
   session_ = reply.session();
   credit_bytes_ = reply.credit_bytes();
   head_ = reply.head();
@@ -293,7 +291,8 @@ absl::Status BackupRun::OpenSession() {
   pool_options.compression_level = options_.compression_level;
   pool_options.cancel = &observer_.cancel;
   pool_ = std::make_unique<WorkerPool>(std::move(transports), keys_.sealing, offered_, counters_, pool_options);
-  pages_ = std::make_unique<PageUploader>(*page_transport_, keys_.sealing, counters_, [this] { return pool_->Flush(); });
+  pages_ =
+      std::make_unique<PageUploader>(*page_transport_, keys_.sealing, counters_, [this] { return pool_->Flush(); });
   tree_ = std::make_unique<TreeBuilder>(*pages_, keys_.name_cut_key);
   return absl::OkStatus();
 }
@@ -305,8 +304,8 @@ absl::Status BackupRun::OpenBase(bool use_base) {
   request.set_repository(options_.repository);
   request.set_id(head_);
   v1::GetManifestReply reply;
-  absl::Status s = connection_.Call(
-      [&](grpc::ClientContext& c) { return connection_.stub().GetManifest(&c, request, &reply); });
+  absl::Status s =
+      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().GetManifest(&c, request, &reply); });
   if (absl::IsUnavailable(s)) return s;
   if (!s.ok()) {
     if (!absl::IsNotFound(s)) {
@@ -320,10 +319,10 @@ absl::Status BackupRun::OpenBase(bool use_base) {
       [&](uint32_t a) { return a == agent ? std::optional<Key256>(keys_.manifest.agent_reader_key) : std::nullopt; },
       keys_.manifest.agent_mac_key);
   if (!opened.ok() || opened->core.agent() != agent || opened->core.key_epoch() != keys_.sealing.epoch) {
-    observer_.OnNote(absl::IsPermissionDenied(opened.status()) || opened.ok()
-                         ? std::string("reading every file: the previous snapshot was made by another agent")
-                         : absl::StrCat("reading every file: the previous snapshot cannot be used: ",
-                                        opened.status().message()));
+    observer_.OnNote(
+        absl::IsPermissionDenied(opened.status()) || opened.ok()
+            ? std::string("reading every file: the previous snapshot was made by another agent")
+            : absl::StrCat("reading every file: the previous snapshot cannot be used: ", opened.status().message()));
     return absl::OkStatus();
   }
   base_ = *std::move(opened);
@@ -420,8 +419,8 @@ absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* o
     return AddFile(source, old, std::move(pending));
   }
   const bool same_object = old && old->type == stat.type && old->ctime == stat.ctime &&
-                           old->inode == stat.identity.inode &&
-                           (old->flags & (kEntryRacy | kEntryReadFailed)) == 0 && !options_.force_full;
+                           old->inode == stat.identity.inode && (old->flags & (kEntryRacy | kEntryReadFailed)) == 0 &&
+                           !options_.force_full;
   if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
   auto failed = [&](std::string_view operation, const absl::Status& status) {
     if (absl::IsNotFound(status)) {
@@ -479,8 +478,9 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
       link_groups_[stat.identity] = {pending.group, stat.link_count - 1};
     }
   }
-  const bool unchanged = old && !options_.force_full && IsUnchanged(*old, stat) &&
-                         !(old->content.kind == Content::Kind::kSlice && rewrite_bundles_.contains(old->content.ref.id));
+  const bool unchanged =
+      old && !options_.force_full && IsUnchanged(*old, stat) &&
+      !(old->content.kind == Content::Kind::kSlice && rewrite_bundles_.contains(old->content.ref.id));
   if (unchanged) {
     ++files_unchanged_;
     e.content = old->content;
@@ -508,8 +508,9 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
     pending.small = std::make_shared<FileResult>();
     if (bundle_cutter_.file_count() > 0 && bundle_cutter_.CutBefore(stat.uid, stat.size)) RETURN_IF_ERROR(EndBundle());
     open_bundle_.files.push_back({source.directory, source.name, pending.small});
-    bundle_cutter_.Add(current_components_->empty() ? std::string_view() : std::string_view(current_components_->back()),
-                       source.name, stat.uid, stat.size);
+    bundle_cutter_.Add(
+        current_components_->empty() ? std::string_view() : std::string_view(current_components_->back()), source.name,
+        stat.uid, stat.size);
     Enqueue(std::move(pending));
     if (bundle_cutter_.CutAfter()) RETURN_IF_ERROR(EndBundle());
     return absl::OkStatus();
@@ -573,7 +574,8 @@ absl::Status BackupRun::Drain(size_t limit) {
   while (!pending_.empty()) {
     ASSIGN_OR_RETURN(bool emitted, DrainFront());
     if (emitted) continue;
-    if (pending_.size() <= limit && (limit == 0 || pending_components_ <= kPendingComponentsMax)) return absl::OkStatus();
+    if (pending_.size() <= limit && (limit == 0 || pending_components_ <= kPendingComponentsMax))
+      return absl::OkStatus();
     // The front may be in the bundle that is still open.
     RETURN_IF_ERROR(EndBundle());
     absl::Status step_status;
@@ -693,8 +695,11 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
       core_.set_bytes(core_.bytes() + e.size);
       observer_.files_done.fetch_add(1, std::memory_order_relaxed);
       break;
-    case EntryType::kDirectory: core_.set_directories(core_.directories() + 1); break;
-    default: core_.set_others(core_.others() + 1);
+    case EntryType::kDirectory:
+      core_.set_directories(core_.directories() + 1);
+      break;
+    default:
+      core_.set_others(core_.others() + 1);
   }
   if (e.content.kind == Content::Kind::kSlice) {
     BundleUse& use = bundles_[e.content.ref.id];
@@ -764,16 +769,15 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
   statistics.set_chunks_known(counters_.chunks_known);
   statistics.set_duration_ns(absl::ToInt64Nanoseconds(absl::Now() - started_));
 
-  ASSIGN_OR_RETURN(std::string manifest,
-                   SealManifest(core_, sealed_, root.ref.key, keys_.manifest, PosixIo().random));
+  ASSIGN_OR_RETURN(std::string manifest, SealManifest(core_, sealed_, root.ref.key, keys_.manifest, PosixIo().random));
   v1::CommitSnapshotRequest request;
   request.set_repository(options_.repository);
   request.set_session(session_);
   request.set_manifest(manifest);
   v1::CommitSnapshotReply reply;
-  RETURN_IF_ERROR(Annotate(connection_.Call([&](grpc::ClientContext& c) {
-    return connection_.stub().CommitSnapshot(&c, request, &reply);
-  }), "committing the snapshot"));
+  RETURN_IF_ERROR(Annotate(
+      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().CommitSnapshot(&c, request, &reply); }),
+      "committing the snapshot"));
 
   BackupResult result;
   ASSIGN_OR_RETURN(result.id, ManifestId::FromBytes(reply.id()));
@@ -799,8 +803,8 @@ absl::StatusOr<BackupResult> BackupRun::Run(bool use_base) {
   close.set_repository(options_.repository);
   close.set_session(session_);
   v1::CloseSessionReply reply;
-  (void)connection_.Call(
-      [&](grpc::ClientContext& c) { return connection_.stub().CloseSession(&c, close, &reply); }, /*seconds=*/5);
+  (void)connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().CloseSession(&c, close, &reply); },
+                         /*seconds=*/5);
   return result;
 }
 

@@ -1,4 +1,5 @@
-// One backup of one source: walk, compare with the previous snapshot, read and upload what changed, build the tree, commit.
+// One backup of one source: walk, compare with the previous snapshot, read and upload what changed, build the tree,
+// commit.
 //
 // Errors. A source file that cannot be read is named to the observer and in the manifest, and does not stop the others
 // (the result is then not `complete`). Everything else ends the backup with a Status: the repository's and the server's
@@ -34,11 +35,11 @@ struct BackupKeys {
 
 struct BackupOptions {
   std::string repository;
-  std::string source;       // label: user@host:/path
+  std::string source;  // label: user@host:/path
   ScanOptions scan;
   std::string description;
-  bool force_full = false;  // read every file, whatever the previous snapshot says
-  int workers = 0;          // 0: by the number of processors
+  bool force_full = false;    // read every file, whatever the previous snapshot says
+  int workers = 0;            // 0: by the number of processors
   int compression_level = 2;  // of zstd: fixed by measurement (docs/benchmarks.md)
 };
 
@@ -53,8 +54,8 @@ struct BackupObserver {
   virtual void OnNote(std::string_view message) {}  // e.g. reading everything again, and why
 
   // Progress, readable at any time.
-  std::atomic<uint64_t> files_seen{0}, bytes_seen{0};        // by the walk
-  std::atomic<uint64_t> files_done{0}, bytes_done{0};        // stored or found unchanged
+  std::atomic<uint64_t> files_seen{0}, bytes_seen{0};  // by the walk
+  std::atomic<uint64_t> files_done{0}, bytes_done{0};  // stored or found unchanged
   std::atomic<uint64_t> bytes_read{0}, bytes_sent{0};
   std::atomic<uint64_t> files_expected{0}, bytes_expected{0};  // from the previous snapshot; 0 = not known
   std::atomic<BackupPhase> phase{BackupPhase::kScanning};

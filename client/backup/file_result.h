@@ -14,14 +14,14 @@ namespace holdfast {
 struct FileResult {
   enum class Outcome { kStored, kVanished, kFailed };
   Outcome outcome = Outcome::kStored;
-  SourceStat stat;         // as of the reading
-  uint64_t size = 0;       // bytes really read
+  SourceStat stat;    // as of the reading
+  uint64_t size = 0;  // bytes really read
   uint32_t flags = 0;
-  Content content;         // large files: filled by the consumer from the pieces
+  Content content;  // large files: filled by the consumer from the pieces
   std::vector<Hole> holes;
   std::optional<FileDigest> digest;
   std::vector<Xattr> xattrs;
-  SourceError error;       // of kFailed
+  SourceError error;               // of kFailed
   std::atomic<bool> ready{false};  // everything above is final; released by the worker
 };
 

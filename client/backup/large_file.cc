@@ -10,7 +10,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kReadStepBytes = 256u << 10;
-constexpr int kScansPerStep = 16;  // chunks; between steps a worker flushes or stops when asked to
+constexpr int kScansPerStep = 16;       // chunks; between steps a worker flushes or stops when asked to
 constexpr size_t kHolesMax = 1u << 19;  // keeps their list below the limit of a chunk
 
 }  // namespace
@@ -147,10 +147,17 @@ absl::StatusOr<LargeFileJob::Step> LargeFileJob::Run(ChunkUploader& uploader) {
   if (state_ == State::kNew) Open();
   absl::StatusOr<Step> step = Step::kExhausted;
   switch (state_) {
-    case State::kVerifying: step = VerifyOne(uploader, room); break;
-    case State::kScanning: step = ScanOne(uploader); break;
-    case State::kSequential: step = CutOne(uploader, room); break;
-    default: break;
+    case State::kVerifying:
+      step = VerifyOne(uploader, room);
+      break;
+    case State::kScanning:
+      step = ScanOne(uploader);
+      break;
+    case State::kSequential:
+      step = CutOne(uploader, room);
+      break;
+    default:
+      break;
   }
   ReleaseIfDone();
   return step;

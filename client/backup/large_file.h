@@ -33,8 +33,8 @@ class LargeFileJob {
                const SealingKeys& keys, const Chunker& chunker, int level);
 
   enum class Step { kWorked, kNothingNow, kExhausted };
-  // Does a piece of the work. Any worker, several at once. kExhausted: all work is handed out. Fails only for reasons of
-  // the repository or server.
+  // Does a piece of the work. Any worker, several at once. kExhausted: all work is handed out. Fails only for reasons
+  // of the repository or server.
   absl::StatusOr<Step> Run(ChunkUploader& uploader);
 
   // For the consumer: appends the pieces that follow those taken before; true when the file is complete (or failed) and

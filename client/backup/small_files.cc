@@ -26,7 +26,8 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
     if (before.size > room) {
       // It grew out of its bundle since the walk: named as unread, never stored cut off. The next backup cuts it as a
       // large file.
-      SetSourceFailure(result, *file.directory, file.name, "read (it grew meanwhile)", SourceErrnoStatus(EFBIG, "read"));
+      SetSourceFailure(result, *file.directory, file.name, "read (it grew meanwhile)",
+                       SourceErrnoStatus(EFBIG, "read"));
       return;
     }
     // One byte more than expected tells the end of the file in the same call.

@@ -1,5 +1,5 @@
-// The workers of a backup. Each runs jobs to completion (read, hash, ask, compress, seal, send) on an upload stream of its
-// own; large files are shared by all. The first failure stops all of them and is returned by every later call.
+// The workers of a backup. Each runs jobs to completion (read, hash, ask, compress, seal, send) on an upload stream of
+// its own; large files are shared by all. The first failure stops all of them and is returned by every later call.
 #ifndef HOLDFAST_CLIENT_BACKUP_WORKER_POOL_H_
 #define HOLDFAST_CLIENT_BACKUP_WORKER_POOL_H_
 
@@ -61,7 +61,7 @@ class WorkerPool {
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t flush_wanted_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t flushed_ ABSL_GUARDED_BY(mu_) = 0;  // workers that have reached flush_wanted_
+  size_t flushed_ ABSL_GUARDED_BY(mu_) = 0;   // workers that have reached flush_wanted_
   uint64_t events_ ABSL_GUARDED_BY(mu_) = 0;  // jobs that made progress
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;

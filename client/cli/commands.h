@@ -1,4 +1,5 @@
-// The commands. Each Add function declares one group's subcommands; parsing fills in the options and selects what to run.
+// The commands. Each Add function declares one group's subcommands; parsing fills in the options and selects what to
+// run.
 #ifndef HOLDFAST_CLIENT_CLI_COMMANDS_H_
 #define HOLDFAST_CLIENT_CLI_COMMANDS_H_
 

@@ -106,8 +106,11 @@ absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,
   HoleFiller filler(entry, write);
   const Content& content = entry.content;
   switch (content.kind) {
-    case Content::Kind::kNone: break;
-    case Content::Kind::kInline: RETURN_IF_ERROR(filler.Add(content.inline_bytes)); break;
+    case Content::Kind::kNone:
+      break;
+    case Content::Kind::kInline:
+      RETURN_IF_ERROR(filler.Add(content.inline_bytes));
+      break;
     case Content::Kind::kSlice: {
       ASSIGN_OR_RETURN(OwnedChunk chunk, FetchOne(snapshot.source(), content.ref));
       if (content.offset > chunk.plaintext.size() || content.length > chunk.plaintext.size() - content.offset) {

@@ -19,7 +19,8 @@ namespace {
 constexpr size_t kShownMax = 10;  // candidates in a message
 
 bool IsHex(std::string_view s) {
-  return !s.empty() && s.size() <= 64 && std::all_of(s.begin(), s.end(), [](char c) { return isxdigit(static_cast<unsigned char>(c)); });
+  return !s.empty() && s.size() <= 64 &&
+         std::all_of(s.begin(), s.end(), [](char c) { return isxdigit(static_cast<unsigned char>(c)); });
 }
 
 }  // namespace
@@ -91,8 +92,9 @@ std::string ExplainFailure(const absl::Status& status) {
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
       if (!has_advice) {
-        message += "\n  The server may have stopped: start it with \"holdfastd &\" and run the command again. What had "
-                   "arrived is not sent again.";
+        message +=
+            "\n  The server may have stopped: start it with \"holdfastd &\" and run the command again. What had "
+            "arrived is not sent again.";
       }
       break;
     case absl::StatusCode::kDataLoss:
@@ -100,8 +102,9 @@ std::string ExplainFailure(const absl::Status& status) {
       break;
     case absl::StatusCode::kUnauthenticated:
       if (!has_advice) {
-        message += "\n  Check --password-file, --password-command or HOLDFAST_PASSWORD, or use the recovery key as the "
-                   "password.";
+        message +=
+            "\n  Check --password-file, --password-command or HOLDFAST_PASSWORD, or use the recovery key as the "
+            "password.";
       }
       break;
     case absl::StatusCode::kPermissionDenied:
@@ -224,8 +227,8 @@ absl::StatusOr<std::vector<ListedSnapshot>> Context::ListSnapshots(const std::st
   request.set_id_prefix(id_prefix);
   do {
     v1::ListSnapshotsReply reply;
-    absl::Status status = server->Call(
-        [&](grpc::ClientContext& c) { return server->stub().ListSnapshots(&c, request, &reply); });
+    absl::Status status =
+        server->Call([&](grpc::ClientContext& c) { return server->stub().ListSnapshots(&c, request, &reply); });
     if (absl::IsNotFound(status)) {
       RETURN_IF_ERROR(FetchKeys(*server, repository).status());  // says how to create it
     }
@@ -248,9 +251,10 @@ absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& reposito
   if (wanted == "latest") {
     ASSIGN_OR_RETURN(std::vector<ListedSnapshot> all, ListSnapshots(repository, source));
     if (all.empty()) {
-      return absl::NotFoundError(source.empty() ? "there are no snapshots yet\n  Make one with: holdfast snapshot create PATH"
-                                                : "there is no snapshot of source \"" + source +
-                                                      "\"\n  See what there is with: holdfast snapshot list");
+      return absl::NotFoundError(source.empty()
+                                     ? "there are no snapshots yet\n  Make one with: holdfast snapshot create PATH"
+                                     : "there is no snapshot of source \"" + source +
+                                           "\"\n  See what there is with: holdfast snapshot list");
     }
     std::set<std::string> sources;
     const ListedSnapshot* latest = &all[0];
@@ -276,8 +280,8 @@ absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& reposito
   }
   ASSIGN_OR_RETURN(std::vector<ListedSnapshot> found, ListSnapshots(repository, source, wanted));
   if (found.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no snapshot has an id that begins with ", wanted, "\n  See what there is with: holdfast snapshot list"));
+    return absl::NotFoundError(absl::StrCat("no snapshot has an id that begins with ", wanted,
+                                            "\n  See what there is with: holdfast snapshot list"));
   }
   if (found.size() > 1) {
     return absl::InvalidArgumentError(
@@ -294,8 +298,8 @@ absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& r
   request.set_repository(repository);
   request.set_id(std::string(id.view()));
   v1::GetManifestReply reply;
-  absl::Status status = server->Call(
-      [&](grpc::ClientContext& c) { return server->stub().GetManifest(&c, request, &reply); });
+  absl::Status status =
+      server->Call([&](grpc::ClientContext& c) { return server->stub().GetManifest(&c, request, &reply); });
   if (!status.ok()) return Annotate(status, "snapshot " + ShortId(id));
   auto out = std::make_unique<OpenSnapshot>();
   out->id = id;
@@ -309,8 +313,8 @@ absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& r
   if (!opened.ok()) return Annotate(opened.status(), "snapshot " + ShortId(id));
   out->opened = *std::move(opened);
   out->source = std::make_unique<RpcChunkSource>(*server, repository, out->opened.sealing);
-  out->reader = std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root,
-                                                 out->opened.manifest.core.root_level());
+  out->reader =
+      std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root, out->opened.manifest.core.root_level());
   return out;
 }
 

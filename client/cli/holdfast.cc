@@ -29,16 +29,19 @@ CLI::App* AddCommand(CommandLine& line, CLI::App& parent, const std::string& nam
 void AddCommonOptions(CommandLine& line, CLI::App& command) {
   CommonOptions& o = line.common;
   const std::string group = "Common options";
-  command.add_option("--server", o.server, "Where the server listens: unix:/absolute/path (default: HOLDFAST_SERVER, "
-                                           "else this user's holdfastd)")
+  command
+      .add_option("--server", o.server,
+                  "Where the server listens: unix:/absolute/path (default: HOLDFAST_SERVER, "
+                  "else this user's holdfastd)")
       ->type_name("ADDRESS")
       ->group(group);
   auto* file = command.add_option("--password-file", o.password.file, "Read the password from the first line of FILE")
                    ->type_name("FILE")
                    ->group(group);
-  command.add_option("--password-command", o.password.command,
-                     "Read the password from the first line that COMMAND prints (default: HOLDFAST_PASSWORD, else a "
-                     "prompt)")
+  command
+      .add_option("--password-command", o.password.command,
+                  "Read the password from the first line that COMMAND prints (default: HOLDFAST_PASSWORD, else a "
+                  "prompt)")
       ->type_name("COMMAND")
       ->group(group)
       ->excludes(file);

@@ -50,13 +50,20 @@ std::string PathOf(const Components& directory, const std::string& name) {
 
 std::string_view TypeName(EntryType type) {
   switch (type) {
-    case EntryType::kFile: return "file";
-    case EntryType::kDirectory: return "directory";
-    case EntryType::kSymlink: return "symlink";
-    case EntryType::kFifo: return "fifo";
-    case EntryType::kSocket: return "socket";
-    case EntryType::kCharDevice: return "character device";
-    case EntryType::kBlockDevice: return "block device";
+    case EntryType::kFile:
+      return "file";
+    case EntryType::kDirectory:
+      return "directory";
+    case EntryType::kSymlink:
+      return "symlink";
+    case EntryType::kFifo:
+      return "fifo";
+    case EntryType::kSocket:
+      return "socket";
+    case EntryType::kCharDevice:
+      return "character device";
+    case EntryType::kBlockDevice:
+      return "block device";
   }
   return "unknown";
 }
@@ -86,10 +93,10 @@ std::string EntryLine(const Entry& e, const std::string& path) {
   if (e.type == EntryType::kCharDevice || e.type == EntryType::kBlockDevice) {
     size = absl::StrCat(e.device_major, ",", e.device_minor);
   }
-  std::string line = absl::StrFormat("%s %3d %-8s %-8s %12s %s %s", ModeText(e), e.link_count, owner, group, size,
-                                     absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(e.mtime.seconds),
-                                                      absl::LocalTimeZone()),
-                                     EscapeForTerminal(path));
+  std::string line = absl::StrFormat(
+      "%s %3d %-8s %-8s %12s %s %s", ModeText(e), e.link_count, owner, group, size,
+      absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(e.mtime.seconds), absl::LocalTimeZone()),
+      EscapeForTerminal(path));
   if (e.type == EntryType::kSymlink) line += " -> " + EscapeForTerminal(e.symlink_target);
   if (e.flags & kEntryReadFailed) line += "  (not read)";
   return line + "\n";
@@ -159,8 +166,8 @@ absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context)
     if (directory.empty() && it->entry().name.empty()) continue;
     const Components below(directory.begin() + static_cast<ptrdiff_t>(std::min(above, directory.size())),
                            directory.end());
-    RETURN_IF_ERROR(show(it->entry(), context.json() ? PathOf(directory, it->entry().name)
-                                                     : PathOf(below, it->entry().name)));
+    RETURN_IF_ERROR(
+        show(it->entry(), context.json() ? PathOf(directory, it->entry().name) : PathOf(below, it->entry().name)));
   }
   RETURN_IF_ERROR(it->status());
   if (context.json()) RETURN_IF_ERROR(json.End());
@@ -270,8 +277,7 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
   std::vector<ListedSnapshot> chosen;
   const bool is_one = !arguments.first.empty();
   if (is_one) {
-    ASSIGN_OR_RETURN(ListedSnapshot one,
-                     context.FindSnapshot(arguments.repository, arguments.first, arguments.source));
+    ASSIGN_OR_RETURN(ListedSnapshot one, context.FindSnapshot(arguments.repository, arguments.first, arguments.source));
     chosen.push_back(std::move(one));
   } else {
     ASSIGN_OR_RETURN(chosen, context.ListSnapshots(arguments.repository, arguments.source));
@@ -345,8 +351,7 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
         snapshots.push_back(std::move(item));
         continue;
       }
-      absl::StatusOr<VerifyResult> result =
-          verifier.Verify(*(*opened)->reader, (*opened)->opened.file_digest_key);
+      absl::StatusOr<VerifyResult> result = verifier.Verify(*(*opened)->reader, (*opened)->opened.file_digest_key);
       if (!result.ok()) {
         failed = result.status();
         break;
@@ -377,19 +382,21 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
     RETURN_IF_ERROR(context.out().WriteJson(out));
     return code;
   }
-  RETURN_IF_ERROR(context.out().Write(absl::StrFormat(
-      "%d snapshots, %d files, %s: %s (%d data chunks, %s, fetched and opened)\n", snapshots.size(),
-      verifier.files_done.load(), FormatBytes(verifier.bytes_done.load()),
-      damaged == 0 ? std::string("all right") : absl::StrFormat("%d DAMAGED, named above", damaged),
-      verifier.chunks_fetched.load(), FormatBytes(verifier.chunk_bytes_fetched.load()))));
+  RETURN_IF_ERROR(context.out().Write(
+      absl::StrFormat("%d snapshots, %d files, %s: %s (%d data chunks, %s, fetched and opened)\n", snapshots.size(),
+                      verifier.files_done.load(), FormatBytes(verifier.bytes_done.load()),
+                      damaged == 0 ? std::string("all right") : absl::StrFormat("%d DAMAGED, named above", damaged),
+                      verifier.chunks_fetched.load(), FormatBytes(verifier.chunk_bytes_fetched.load()))));
   if (!not_checked.empty()) {
-    context.Say(absl::StrFormat("note: %d snapshots of other agents were not checked; the repository's password opens "
-                                "them",
-                                not_checked.size()));
+    context.Say(
+        absl::StrFormat("note: %d snapshots of other agents were not checked; the repository's password opens "
+                        "them",
+                        not_checked.size()));
   }
   if (damaged != 0) {
-    context.Say("holdfast: everything else can be restored. Damaged files that are still on their machines are stored "
-                "again by: holdfast snapshot create PATH --full");
+    context.Say(
+        "holdfast: everything else can be restored. Damaged files that are still on their machines are stored "
+        "again by: holdfast snapshot create PATH --full");
   }
   return code;
 }
@@ -426,8 +433,7 @@ void AddInspectCommands(CommandLine& line) {
       ->required()
       ->type_name("SNAPSHOT[:PATH]");
   ls->add_flag("--recursive,-R", arguments->recursive, "With everything below");
-  add("cat", "Write a file of a snapshot to standard output",
-      "Example:\n  holdfast cat latest:etc/passwd | less", Cat)
+  add("cat", "Write a file of a snapshot to standard output", "Example:\n  holdfast cat latest:etc/passwd | less", Cat)
       ->add_option("snapshot", arguments->first, "An id, the beginning of one, or \"latest\"; the file inside it")
       ->required()
       ->type_name("SNAPSHOT:PATH");

@@ -6,8 +6,8 @@
 
 namespace holdfast {
 
-// While it lives, the first SIGINT or SIGTERM sets *cancel. A signal that the caller's environment ignores (nohup) stays
-// ignored. One at a time.
+// While it lives, the first SIGINT or SIGTERM sets *cancel. A signal that the caller's environment ignores (nohup)
+// stays ignored. One at a time.
 class InterruptScope {
  public:
   explicit InterruptScope(std::atomic<bool>* cancel);

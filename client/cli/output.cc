@@ -120,8 +120,9 @@ absl::Status Stdout::Write(std::string_view text) {
   if (!failed_.ok()) return failed_;
   if (text.empty() || fwrite(text.data(), 1, text.size(), stdout) == text.size()) return absl::OkStatus();
   const int error = errno;
-  failed_ = error == EPIPE ? absl::CancelledError("nobody reads the output any more")
-                           : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
+  failed_ = error == EPIPE
+                ? absl::CancelledError("nobody reads the output any more")
+                : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
   return failed_;
 }
 
@@ -133,8 +134,9 @@ absl::Status Stdout::Flush() {
   if (!failed_.ok()) return failed_;
   if (fflush(stdout) == 0) return absl::OkStatus();
   const int error = errno;
-  failed_ = error == EPIPE ? absl::CancelledError("nobody reads the output any more")
-                           : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
+  failed_ = error == EPIPE
+                ? absl::CancelledError("nobody reads the output any more")
+                : absl::FailedPreconditionError(absl::StrCat("cannot write to standard output: ", strerror(error)));
   return failed_;
 }
 

@@ -23,7 +23,7 @@ TEST(EscapeTest, NothingReachesATerminalThatControlsIt) {
   EXPECT_EQ(EscapeForTerminal("\x1b[31mred"), "\\x1b[31mred");
   EXPECT_EQ(EscapeForTerminal("two\nlines\tand\rmore"), "two\\nlines\\tand\\x0dmore");
   EXPECT_EQ(EscapeForTerminal("\x7f"), "\\x7f");
-  EXPECT_EQ(EscapeForTerminal("\xc2\x9b"), "\\xc2\\x9b");              // CSI as one character
+  EXPECT_EQ(EscapeForTerminal("\xc2\x9b"), "\\xc2\\x9b");           // CSI as one character
   EXPECT_EQ(EscapeForTerminal("\xe2\x80\xae"), "\\xe2\\x80\\xae");  // right-to-left override
 }
 
@@ -31,10 +31,10 @@ TEST(EscapeTest, BytesThatAreNotUtf8BecomeHexadecimal) {
   const std::pair<std::string, std::string> cases[] = {
       {"\xff", "\\xff"},
       {"a\x80z", "a\\x80z"},
-      {"\xc3", "\\xc3"},                          // truncated
-      {"\xc0\xaf", "\\xc0\\xaf"},                // overlong
-      {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"},      // overlong
-      {"\xed\xa0\x80", "\\xed\\xa0\\x80"},      // surrogate
+      {"\xc3", "\\xc3"},                    // truncated
+      {"\xc0\xaf", "\\xc0\\xaf"},           // overlong
+      {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"},  // overlong
+      {"\xed\xa0\x80", "\\xed\\xa0\\x80"},  // surrogate
       {"\xf5\x80\x80\x80", "\\xf5\\x80\\x80\\x80"},
   };
   for (const auto& [raw, escaped] : cases) {

@@ -30,8 +30,8 @@ class LineBuffer {
   }
   absl::StatusOr<SecretString> Take(std::string_view what) {
     if (size_ > sizeof(bytes_)) {
-      return absl::InvalidArgumentError(absl::StrCat(AbslView(what), " gives more than ", kPasswordBytesMax,
-                                                     " bytes in its first line"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(AbslView(what), " gives more than ", kPasswordBytesMax, " bytes in its first line"));
     }
     if (size_ > 0 && bytes_[size_ - 1] == '\r') --size_;
     if (size_ == 0) return absl::InvalidArgumentError(absl::StrCat(AbslView(what), " gives an empty password"));
@@ -81,7 +81,8 @@ absl::StatusOr<SecretString> FromCommand(const std::string& command) {
   return line.Take("the password command");
 }
 
-// The terminal with echo off, and with Ctrl-C as the end of a line: as a signal it would leave the terminal without echo.
+// The terminal with echo off, and with Ctrl-C as the end of a line: as a signal it would leave the terminal without
+// echo.
 class QuietTerminal {
  public:
   explicit QuietTerminal(int fd) : fd_(fd) {
@@ -143,12 +144,13 @@ absl::StatusOr<SecretString> GetPassword(const PasswordSources& sources, const s
   const char* value = getenv(sources.environment);
   if (value != nullptr && *value != '\0') return SecretString(value);
   if (!CanPrompt()) {
-    const std::string option = sources.environment == std::string_view("HOLDFAST_NEW_PASSWORD") ? "--new-password-file" : "--password-file";
-    return absl::FailedPreconditionError(absl::StrCat("a password is needed and there is no terminal to ask for it\n"
-                                                      "  Give it with ",
-                                                      option, ", ", option == "--password-file" ? "--password-command, " : "",
-                                                      "or ", sources.environment,
-                                                      ".\n  For unattended backups run once: holdfast repository unlock"));
+    const std::string option =
+        sources.environment == std::string_view("HOLDFAST_NEW_PASSWORD") ? "--new-password-file" : "--password-file";
+    return absl::FailedPreconditionError(
+        absl::StrCat("a password is needed and there is no terminal to ask for it\n"
+                     "  Give it with ",
+                     option, ", ", option == "--password-file" ? "--password-command, " : "", "or ",
+                     sources.environment, ".\n  For unattended backups run once: holdfast repository unlock"));
   }
   const int fd = ::open("/dev/tty", O_RDWR | O_CLOEXEC);
   if (fd < 0) return ErrnoStatus(errno, "open", "/dev/tty");

@@ -10,8 +10,8 @@
 namespace holdfast {
 
 struct PasswordSources {
-  std::string file{};         // --password-file; empty = not given
-  std::string command{};      // --password-command
+  std::string file{};                             // --password-file; empty = not given
+  std::string command{};                          // --password-command
   const char* environment = "HOLDFAST_PASSWORD";  // the name of a variable
 };
 

@@ -35,8 +35,7 @@ class PathFilter {
       joined += path[i];
       const bool is_last = i + 1 == path.size();
       // What is inside of something included is included, too.
-      included = included ||
-                 includes_.Match(joined, name_offset, is_directory || !is_last) == IgnoreVerdict::kExclude;
+      included = included || includes_.Match(joined, name_offset, is_directory || !is_last) == IgnoreVerdict::kExclude;
     }
     if (!path.empty() && excludes_.Match(joined, name_offset, is_directory) == IgnoreVerdict::kExclude) {
       return Verdict::kLeaveOut;

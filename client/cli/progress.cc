@@ -87,8 +87,7 @@ void Progress::Run() {
     const ProgressState state = state_();
     const double seconds = absl::ToDoubleSeconds(now - last);
     if (seconds > 0) {
-      const double sample =
-          state.bytes > last_bytes ? static_cast<double>(state.bytes - last_bytes) / seconds : 0;
+      const double sample = state.bytes > last_bytes ? static_cast<double>(state.bytes - last_bytes) / seconds : 0;
       rate = rate == 0 || !live_ ? sample : rate + kRateWeight * (sample - rate);
     }
     last = now;

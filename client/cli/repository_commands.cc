@@ -58,8 +58,8 @@ absl::StatusOr<ExitCode> Create(const RepositoryArguments& arguments, Context& c
                    CreateRepositoryKeys(repository, password, recovery_key, context.io()));
   ASSIGN_OR_RETURN(Connection * server, context.connection());
   v1::CreateRepositoryReply reply;
-  RETURN_IF_ERROR(server->Call(
-      [&](grpc::ClientContext& c) { return server->stub().CreateRepository(&c, request, &reply); }));
+  RETURN_IF_ERROR(
+      server->Call([&](grpc::ClientContext& c) { return server->stub().CreateRepository(&c, request, &reply); }));
   if (context.json()) {
     Json out;
     out["name"] = arguments.name;
@@ -165,9 +165,8 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
     if (!keys_error.empty()) out["keys_error"] = EscapeInvalidUtf8(keys_error);
     out["key_slots"] = Json::array();
     for (const KeySlot& slot : slots) {
-      out["key_slots"].push_back({{"number", slot.id},
-                                  {"kind", kind(slot)},
-                                  {"created", FormatTimeJson(slot.created_unix_ns)}});
+      out["key_slots"].push_back(
+          {{"number", slot.id}, {"kind", kind(slot)}, {"created", FormatTimeJson(slot.created_unix_ns)}});
     }
     RETURN_IF_ERROR(context.out().WriteJson(out));
     return code;
@@ -205,7 +204,8 @@ absl::StatusOr<ExitCode> List(Context& context) {
   for (const v1::RepositoryInfo& info : all) {
     std::string line = absl::StrFormat("%-20s %6d snapshots  %10s  %s\n", info.name(), info.snapshots(),
                                        FormatBytes(info.stored_bytes()), EscapeForTerminal(info.storage()));
-    if (!info.error().empty()) line = absl::StrFormat("%-20s NOT OPEN: %s\n", info.name(), EscapeForTerminal(info.error()));
+    if (!info.error().empty())
+      line = absl::StrFormat("%-20s NOT OPEN: %s\n", info.name(), EscapeForTerminal(info.error()));
     RETURN_IF_ERROR(context.out().Write(line));
   }
   return ExitCode::kOk;
@@ -256,16 +256,19 @@ absl::StatusOr<ExitCode> NewRecoveryKey(const RepositoryArguments& arguments, Co
   };
   const SecretString printed = FormatRecoveryKey(key);
   absl::Status replaced_slots =
-      ReplaceKeySlots(*server, arguments.name, password, SlotRequest(context, KeySlotKind::kRecovery, "recovery key"), key,
-                      is_replaced, context.io());
+      ReplaceKeySlots(*server, arguments.name, password, SlotRequest(context, KeySlotKind::kRecovery, "recovery key"),
+                      key, is_replaced, context.io());
   // The old key may be gone already: then this is the only time that the new one can be shown.
   if (absl::IsUnavailable(replaced_slots)) {
-    return Annotate(replaced_slots, absl::StrCat("it is not known whether this recovery key works now: keep it and the one "
-                                                 "before, and try again: ", AbslView(printed.ExposeView())));
+    return Annotate(replaced_slots,
+                    absl::StrCat("it is not known whether this recovery key works now: keep it and the one "
+                                 "before, and try again: ",
+                                 AbslView(printed.ExposeView())));
   }
   RETURN_IF_ERROR(replaced_slots);
   if (context.json()) {
-    RETURN_IF_ERROR(context.out().WriteJson({{"name", arguments.name}, {"recovery_key", printed.ExposeView()}, {"replaced", replaced}}));
+    RETURN_IF_ERROR(context.out().WriteJson(
+        {{"name", arguments.name}, {"recovery_key", printed.ExposeView()}, {"replaced", replaced}}));
     return ExitCode::kOk;
   }
   RETURN_IF_ERROR(context.out().Write(absl::StrCat(
@@ -292,7 +295,8 @@ void AddRepositoryCommands(CommandLine& line) {
       Create)
       ->add_flag("--recovery-key", arguments->recovery_key, "Print a recovery key without asking");
   add("unlock", "Let this machine back up and restore its own snapshots without a password",
-      "Keeps what that needs in a file that only you can read. It opens no other machine's snapshots and holds neither\n"
+      "Keeps what that needs in a file that only you can read. It opens no other machine's snapshots and holds "
+      "neither\n"
       "the password nor the master key. Needed once, e.g. before a nightly backup by cron.\n\n"
       "Example:\n  holdfast repository unlock",
       Unlock);

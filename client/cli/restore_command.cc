@@ -45,9 +45,9 @@ class Observer : public RestoreObserver {
       problems_.push_back(std::move(item));
     }
     if (is_note && (json_ || ++notes_ > kNotesShownMax)) return;
-    progress_->Message(absl::StrFormat("%s%s: %s: %s", is_note ? "note: " : "holdfast: ",
-                                       EscapeForTerminal(problem.path), problem.operation,
-                                       EscapeForTerminal(StdView(problem.status.message()))));
+    progress_->Message(absl::StrFormat("%s%s: %s: %s",
+                                       is_note ? "note: " : "holdfast: ", EscapeForTerminal(problem.path),
+                                       problem.operation, EscapeForTerminal(StdView(problem.status.message()))));
   }
   void OnPhase(RestorePhase phase) override { phase_.store(phase); }
 
@@ -95,8 +95,7 @@ OverwriteMode ParseOverwrite(const std::string& text) {
 absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& context) {
   RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
   const SnapshotPath what = ParseSnapshotPath(arguments.snapshot);
-  ASSIGN_OR_RETURN(ListedSnapshot listed,
-                   context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
+  ASSIGN_OR_RETURN(ListedSnapshot listed, context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
   ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed.id));
   const pb::ManifestCore& core = snapshot->opened.manifest.core;
 
@@ -112,9 +111,12 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
     auto filter = std::make_shared<PathFilter>(arguments.includes, arguments.excludes);
     options.filter = [filter](const Components& path, bool is_directory) {
       switch (filter->Match(path, is_directory)) {
-        case PathFilter::Verdict::kTake: return FilterResult::kRestore;
-        case PathFilter::Verdict::kLeaveOut: return FilterResult::kLeaveOut;
-        case PathFilter::Verdict::kLookInside: return FilterResult::kDescend;
+        case PathFilter::Verdict::kTake:
+          return FilterResult::kRestore;
+        case PathFilter::Verdict::kLeaveOut:
+          return FilterResult::kLeaveOut;
+        case PathFilter::Verdict::kLookInside:
+          return FilterResult::kDescend;
       }
       return FilterResult::kRestore;
     };
@@ -130,9 +132,9 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
         context.json(),
         [&] {
           ProgressState s;
-          s.activity = observer.cancel.load()                            ? "stopping"
+          s.activity = observer.cancel.load()                         ? "stopping"
                        : observer.phase() == RestorePhase::kVerifying ? "verifying"
-                                                                         : "restoring";
+                                                                      : "restoring";
           s.files = observer.files_done.load();
           s.bytes = observer.bytes_done.load();
           if (is_whole) {
@@ -159,8 +161,8 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
           "interrupted; the target has part of the snapshot\n  Run it again with --overwrite if-changed to go on.");
     }
     if (absl::IsNotFound(stats.status())) {
-      return absl::NotFoundError(absl::StrCat(stats.status().message(), "\n  See what there is with: holdfast ls ",
-                                              ShortId(listed.id)));
+      return absl::NotFoundError(
+          absl::StrCat(stats.status().message(), "\n  See what there is with: holdfast ls ", ShortId(listed.id)));
     }
     return stats.status();
   }

@@ -51,7 +51,7 @@ absl::StatusOr<std::string> CanonicalPath(std::string path) {
   const size_t slash = path.rfind('/');
   std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
   const bool is_whole = name.empty() || name == "." || name == "..";
-  const std::string directory = is_whole                       ? path
+  const std::string directory = is_whole                     ? path
                                 : slash == std::string::npos ? "."
                                 : slash == 0                 ? "/"
                                                              : path.substr(0, slash);
@@ -123,8 +123,8 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
   if (::stat(path.c_str(), &st) != 0) return ErrnoStatus(errno, "open", EscapeForTerminal(given));
   BackupOptions options;
   options.repository = arguments.repository;
-  options.source = arguments.source.empty() ? UserAtHost() + ":" + EscapeInvalidUtf8(path)
-                                            : EscapeInvalidUtf8(arguments.source);
+  options.source =
+      arguments.source.empty() ? UserAtHost() + ":" + EscapeInvalidUtf8(path) : EscapeInvalidUtf8(arguments.source);
   *source = options.source;
   options.description = EscapeInvalidUtf8(arguments.description);
   options.force_full = arguments.full;
@@ -158,8 +158,9 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
 
 absl::Status ExplainCreate(const absl::Status& status) {
   if (WasInterrupted()) {
-    return absl::CancelledError("interrupted; nothing was committed\n  Run it again to go on: what had arrived is not "
-                                "sent again.");
+    return absl::CancelledError(
+        "interrupted; nothing was committed\n  Run it again to go on: what had arrived is not "
+        "sent again.");
   }
   if (absl::IsAlreadyExists(status)) {
     return absl::AlreadyExistsError(absl::StrCat("another backup of this source is running already (", status.message(),
@@ -202,12 +203,12 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
       results.push_back(ResultJson(*result, seconds));
       continue;
     }
-    RETURN_IF_ERROR(context.out().Write(absl::StrFormat(
-        "Snapshot %s of %s\n  %d files, %d directories, %d others, %s; read %s, sent %s, in %s\n",
-        HexEncode(result->id.view()), EscapeForTerminal(result->core.source()), result->core.files(),
-        result->core.directories(), result->core.others(), FormatBytes(result->core.bytes()),
-        FormatBytes(result->statistics.bytes_read()), FormatBytes(result->statistics.bytes_sent()),
-        FormatDuration(seconds))));
+    RETURN_IF_ERROR(context.out().Write(
+        absl::StrFormat("Snapshot %s of %s\n  %d files, %d directories, %d others, %s; read %s, sent %s, in %s\n",
+                        HexEncode(result->id.view()), EscapeForTerminal(result->core.source()), result->core.files(),
+                        result->core.directories(), result->core.others(), FormatBytes(result->core.bytes()),
+                        FormatBytes(result->statistics.bytes_read()), FormatBytes(result->statistics.bytes_sent()),
+                        FormatDuration(seconds))));
     if (result->core.errors() > 0) {
       context.Say(absl::StrFormat("holdfast: %d source files could not be read; the snapshot has everything else",
                                   result->core.errors()));
@@ -234,10 +235,10 @@ absl::StatusOr<ExitCode> List(const ListArguments& arguments, Context& context) 
       RETURN_IF_ERROR(context.out().Write(EscapeForTerminal(s.core.source()) + "\n"));
       source = &s.core.source();
     }
-    RETURN_IF_ERROR(context.out().Write(absl::StrFormat(
-        "  %s  %s  %9d files  %10s%s\n", ShortId(s.id), FormatTimeHuman(s.core.started_unix_ns()), s.core.files(),
-        FormatBytes(s.core.bytes()),
-        s.core.complete() ? "" : absl::StrFormat("  incomplete: %d errors", s.core.errors()))));
+    RETURN_IF_ERROR(context.out().Write(
+        absl::StrFormat("  %s  %s  %9d files  %10s%s\n", ShortId(s.id), FormatTimeHuman(s.core.started_unix_ns()),
+                        s.core.files(), FormatBytes(s.core.bytes()),
+                        s.core.complete() ? "" : absl::StrFormat("  incomplete: %d errors", s.core.errors()))));
   }
   return ExitCode::kOk;
 }
@@ -330,8 +331,8 @@ absl::StatusOr<ExitCode> Delete(const ListArguments& arguments, Context& context
     request.set_id(std::string(s.id.view()));
     request.set_reason(EscapeInvalidUtf8(arguments.reason));
     v1::DeleteSnapshotReply reply;
-    absl::Status status = server->Call(
-        [&](grpc::ClientContext& c) { return server->stub().DeleteSnapshot(&c, request, &reply); });
+    absl::Status status =
+        server->Call([&](grpc::ClientContext& c) { return server->stub().DeleteSnapshot(&c, request, &reply); });
     if (!status.ok()) return Annotate(status, "delete snapshot " + ShortId(s.id));
     if (context.json()) {
       deleted.push_back(SnapshotJson(s));
@@ -372,7 +373,8 @@ void AddSnapshotCommands(CommandLine& line) {
       ->type_name("LABEL");
   command->add_option("--description", create->description, "A note that only readers see")->type_name("TEXT");
   command->add_flag("--full", create->full, "Read every file, even if it looks unchanged");
-  command->add_flag("--no-cache-dir-skip", create->no_cache_dir_skip, "Also what is in directories with a CACHEDIR.TAG");
+  command->add_flag("--no-cache-dir-skip", create->no_cache_dir_skip,
+                    "Also what is in directories with a CACHEDIR.TAG");
   command->add_option("--workers", create->workers, "Threads that read and encrypt (default: by processors)")
       ->type_name("N")
       ->check(CLI::Range(0, 64));

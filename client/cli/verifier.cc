@@ -29,7 +29,7 @@ struct Verifier::File {
 struct Verifier::Use {
   std::shared_ptr<File> file;
   bool is_slice = false;
-  uint64_t offset = 0, length = 0;  // of a chunk: its length
+  uint64_t offset = 0, length = 0;   // of a chunk: its length
   std::optional<FileDigest> digest;  // of a slice
 
   uint64_t SliceHash(const ChunkId& id) const {
@@ -234,7 +234,8 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
       if (length != content.length) Fail(run, *file, contradiction);
       return AddUse(run, content.ref, {file, true, content.offset, content.length, entry->digest});
     case Content::Kind::kChunks:
-    case Content::Kind::kList: break;
+    case Content::Kind::kList:
+      break;
   }
   uint64_t planned = 0;
   Blake3 digest(run.digest_key);

@@ -32,8 +32,8 @@ struct VerifyResult {
 // One snapshot at a time, from one thread. Memory: about 48 bytes per chunk, 8 per small file, and 128 MiB.
 class Verifier {
  public:
-  // `on_problem` gets a path from the root of the snapshot (or what stands for a range) and why; one call at a time, any
-  // thread, at most one per file. `io` and `cancel` are borrowed.
+  // `on_problem` gets a path from the root of the snapshot (or what stands for a range) and why; one call at a time,
+  // any thread, at most one per file. `io` and `cancel` are borrowed.
   using OnProblem = std::function<void(const std::string& path, const absl::Status& status)>;
   Verifier(OnProblem on_problem, Io& io, const std::atomic<bool>& cancel);
   ~Verifier();

@@ -110,7 +110,8 @@ class KeysTest : public testing::Test {
   RepositoryAccess::Place Machine(const std::string& machine) {
     return {"r", directory_ + "/" + machine, "user@" + machine};
   }
-  absl::StatusOr<std::unique_ptr<RepositoryAccess>> Owner(const std::string& machine, const std::string& password = "secret") {
+  absl::StatusOr<std::unique_ptr<RepositoryAccess>> Owner(const std::string& machine,
+                                                          const std::string& password = "secret") {
     return RepositoryAccess::AsOwner(*connection_, Machine(machine), SecretString(password), io_);
   }
   absl::StatusOr<std::unique_ptr<RepositoryAccess>> Agent(const std::string& machine) {
@@ -206,7 +207,8 @@ TEST_F(KeysTest, IdentitySurvivesLocking) {
 
 TEST_F(KeysTest, FilesAreForTheUserAlone) {
   Unlock("a");
-  for (const std::string& path : {RepositoryAccess::CredentialsPath(Machine("a")), RepositoryAccess::IdentityPath(Machine("a"))}) {
+  for (const std::string& path :
+       {RepositoryAccess::CredentialsPath(Machine("a")), RepositoryAccess::IdentityPath(Machine("a"))}) {
     struct stat st {};
     ASSERT_EQ(stat(path.c_str(), &st), 0) << path;
     EXPECT_EQ(st.st_mode & 07777, 0600u) << path;
@@ -357,8 +359,9 @@ TEST_F(KeysTest, NothingStoredOpensWithAReplacedPassword) {
   NewKeySlot request;
   request.argon2 = kCheapArgon2;
   request.label = "password";
-  ASSERT_OK(ReplaceKeySlots(*connection_, "r", SecretString("secret"), request, SecretString("new"),
-                            [](const KeySlot& s, uint32_t) { return s.kind == KeySlotKind::kPassword; }, io_));
+  ASSERT_OK(ReplaceKeySlots(
+      *connection_, "r", SecretString("secret"), request, SecretString("new"),
+      [](const KeySlot& s, uint32_t) { return s.kind == KeySlotKind::kPassword; }, io_));
   absl::MutexLock lock(&fake_.mu);
   const auto& r = fake_.repositories["r"];
   ASSERT_EQ(r.slots.size(), 2u);

@@ -67,7 +67,8 @@ absl::Status CheckSameRepository(const RepositoryId& server, const AgentCredenti
   return absl::FailedPreconditionError(
       absl::StrCat("the server's repository \"", place.repository,
                    "\" is not the one that was unlocked here (it has another id)\n  If it was created anew, run: "
-                   "holdfast repository lock ", place.repository, ", then unlock ", place.repository));
+                   "holdfast repository lock ",
+                   place.repository, ", then unlock ", place.repository));
 }
 
 }  // namespace
@@ -101,9 +102,8 @@ absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsOwner(Conn
   std::unique_ptr<RepositoryAccess> access(new RepositoryAccess(connection, std::move(place), io));
   ASSIGN_OR_RETURN(access->owner_, OpenOwnerKeys(keys, secret));
   const OwnerKeys& owner = *access->owner_;
-  ASSIGN_OR_RETURN(access->settings_,
-                   VerifySettings(owner.settings, owner.repository,
-                                  MasterKeys(owner.opened.master, owner.repository).admin_key()));
+  ASSIGN_OR_RETURN(access->settings_, VerifySettings(owner.settings, owner.repository,
+                                                     MasterKeys(owner.opened.master, owner.repository).admin_key()));
   access->settings_digest_ = SettingsDigest(owner.settings);
   if (access->settings_.aead != owner.keyring.aead) {
     return absl::DataLossError("the settings and the keyring name different ciphers");
@@ -121,8 +121,8 @@ absl::Status RepositoryAccess::Enrol() {
   ASSIGN_OR_RETURN(AgentIdentity identity, LoadOrMakeIdentity(place_, io_));
   RETURN_IF_ERROR(EnrolAgent(connection_, place_.repository, identity, place_.agent_label, io_, *owner_));
   const KeyringAgent* agent = owner_->keyring.FindAgent(identity);
-  ASSIGN_OR_RETURN(agent_, MakeCredentials(owner_->keyring, MasterKeys(owner_->opened.master, owner_->repository),
-                                           agent->number));
+  ASSIGN_OR_RETURN(
+      agent_, MakeCredentials(owner_->keyring, MasterKeys(owner_->opened.master, owner_->repository), agent->number));
   agent_->repository_name = place_.repository;
   agent_->settings_generation = settings_.generation;
   agent_->settings_digest = settings_digest_;
@@ -202,9 +202,9 @@ absl::StatusOr<RepositoryAccess::Snapshot> RepositoryAccess::OpenSnapshot(std::s
   }
   ASSIGN_OR_RETURN(ParsedManifest parsed, ParseManifest(manifest_bytes));
   Snapshot out;
-  ASSIGN_OR_RETURN(out.manifest,
-                   OpenManifest(manifest_bytes, settings_.repository, settings_.aead,
-                                [this](uint32_t agent) { return ReaderKey(agent); }, MacKey(parsed.core.agent())));
+  ASSIGN_OR_RETURN(out.manifest, OpenManifest(
+                                     manifest_bytes, settings_.repository, settings_.aead,
+                                     [this](uint32_t agent) { return ReaderKey(agent); }, MacKey(parsed.core.agent())));
   ASSIGN_OR_RETURN(out.sealing,
                    MakeSealingKeys(out.manifest.core.agent(), out.manifest.core.key_epoch(), &out.file_digest_key));
   return out;

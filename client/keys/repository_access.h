@@ -1,9 +1,9 @@
-// What somebody may do with one repository: as an unlocked agent (credentials on this machine, no password needed) or as
-// the owner (a password or the recovery key). Hands out the keys of backups and of snapshots; nothing here prints.
+// What somebody may do with one repository: as an unlocked agent (credentials on this machine, no password needed) or
+// as the owner (a password or the recovery key). Hands out the keys of backups and of snapshots; nothing here prints.
 //
 // Files, in <config>/repositories (0700): <name>.credentials (0600) while the repository is unlocked, and
-// <name>.identity, 16 random bytes in hexadecimal that make this configuration directory one agent. The identity survives
-// locking; a new configuration directory is a new agent.
+// <name>.identity, 16 random bytes in hexadecimal that make this configuration directory one agent. The identity
+// survives locking; a new configuration directory is a new agent.
 #ifndef HOLDFAST_CLIENT_KEYS_REPOSITORY_ACCESS_H_
 #define HOLDFAST_CLIENT_KEYS_REPOSITORY_ACCESS_H_
 
@@ -35,8 +35,8 @@ class RepositoryAccess {
     std::string agent_label;       // for people: user@host
   };
 
-  // As the unlocked agent. NOT_FOUND: not unlocked. FAILED_PRECONDITION: the server's repository is not the one that was
-  // unlocked, its settings changed, or its keyring is older than one that was seen.
+  // As the unlocked agent. NOT_FOUND: not unlocked. FAILED_PRECONDITION: the server's repository is not the one that
+  // was unlocked, its settings changed, or its keyring is older than one that was seen.
   static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsAgent(Connection& connection, Place place, Io& io);
   // As the owner. UNAUTHENTICATED: wrong password.
   static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsOwner(Connection& connection, Place place,
@@ -51,10 +51,11 @@ class RepositoryAccess {
   // Owner only: enrols this machine and remembers what it needs, so that AsAgent works from now on.
   absl::StatusOr<AgentCredentials> Unlock();
 
-  // Opens manifest bytes that must be those of snapshot `id`. PERMISSION_DENIED: another agent's, and not the owner here.
+  // Opens manifest bytes that must be those of snapshot `id`. PERMISSION_DENIED: another agent's, and not the owner
+  // here.
   struct Snapshot {
     OpenedManifest manifest;
-    SealingKeys sealing;      // opens its chunks
+    SealingKeys sealing;  // opens its chunks
     Key256 file_digest_key;
   };
   absl::StatusOr<Snapshot> OpenSnapshot(std::string_view manifest_bytes, const ManifestId& id) const;

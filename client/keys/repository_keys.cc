@@ -15,8 +15,7 @@ int64_t NowNs(Io& io) { return absl::ToUnixNanos(io.clock.Wall()); }
 
 absl::Status Put(Connection& connection, const v1::PutKeysRequest& request) {
   v1::PutKeysReply reply;
-  return connection.Call(
-      [&](grpc::ClientContext& c) { return connection.stub().PutKeys(&c, request, &reply); });
+  return connection.Call([&](grpc::ClientContext& c) { return connection.stub().PutKeys(&c, request, &reply); });
 }
 
 }  // namespace
@@ -32,10 +31,8 @@ absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const Repositor
 
   KeySlots slots;
   slots.repository = settings.repository;
-  NewKeySlot slot{.kind = KeySlotKind::kPassword,
-                  .label = "password",
-                  .argon2 = repository.argon2,
-                  .created_unix_ns = NowNs(io)};
+  NewKeySlot slot{
+      .kind = KeySlotKind::kPassword, .label = "password", .argon2 = repository.argon2, .created_unix_ns = NowNs(io)};
   RETURN_IF_ERROR(AddKeySlot(slots, master, slot, password, io.random).status());
   if (!recovery_key.empty()) {
     slot.kind = KeySlotKind::kRecovery;
@@ -59,8 +56,8 @@ absl::StatusOr<v1::GetKeysReply> FetchKeys(Connection& connection, const std::st
   v1::GetKeysRequest request;
   request.set_repository(repository);
   v1::GetKeysReply reply;
-  absl::Status status = connection.Call(
-      [&](grpc::ClientContext& c) { return connection.stub().GetKeys(&c, request, &reply); });
+  absl::Status status =
+      connection.Call([&](grpc::ClientContext& c) { return connection.stub().GetKeys(&c, request, &reply); });
   if (absl::IsNotFound(status)) {
     return absl::NotFoundError(absl::StrCat("the server has no repository \"", repository,
                                             "\"\n  Create it with: holdfast repository create ", repository,

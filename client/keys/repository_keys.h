@@ -50,8 +50,8 @@ struct OwnerKeys {
 // UNAUTHENTICATED: wrong password. Costs an Argon2id.
 absl::StatusOr<OwnerKeys> OpenOwnerKeys(const v1::GetKeysReply& keys, const SecretString& secret);
 
-// Replaces the way to open the repository. Adds a slot for `secret` and removes the slots that `is_replaced` chooses. Two
-// consecutive generations are written, because the server keeps two: nothing stored opens with a removed slot
+// Replaces the way to open the repository. Adds a slot for `secret` and removes the slots that `is_replaced` chooses.
+// Two consecutive generations are written, because the server keeps two: nothing stored opens with a removed slot
 // afterwards. Whoever kept an older blob, or the master secret, is not shut out.
 // ABORTED: somebody else changes keys at the same time, even after trying again.
 absl::Status ReplaceKeySlots(Connection& connection, const std::string& repository, const SecretString& old_secret,

@@ -1,4 +1,5 @@
-// Where the bytes of a file's content belong in the file: large holes are not in the content, small ones are zeros in it.
+// Where the bytes of a file's content belong in the file: large holes are not in the content, small ones are zeros in
+// it.
 #ifndef HOLDFAST_CLIENT_RESTORE_CONTENT_MAP_H_
 #define HOLDFAST_CLIENT_RESTORE_CONTENT_MAP_H_
 
@@ -13,10 +14,8 @@
 
 namespace holdfast {
 
-
 inline bool IsZero(std::string_view bytes) {
-  return bytes.empty() ||
-         (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+  return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 // Immutable after construction.
@@ -34,8 +33,7 @@ class ContentMap {
       }
       end = hole.offset + hole.length;
       const bool is_large = hole.length >= kLargeHoleBytes;
-      map.holes_.push_back({hole.offset - large, is_large ? 0 : hole.length,
-                            is_large ? hole.length : 0, large});
+      map.holes_.push_back({hole.offset - large, is_large ? 0 : hole.length, is_large ? hole.length : 0, large});
       if (is_large) large += hole.length;
     }
     map.content_length_ = file_size - large;
@@ -45,8 +43,8 @@ class ContentMap {
   uint64_t content_length() const { return content_length_; }
   bool has_holes() const { return !holes_.empty(); }
 
-  // Calls write(file_offset, bytes) -> absl::Status for each range of data in the content range; with `keep_small_holes`,
-  // not for small holes. Zeros are left out only where the bytes are zeros indeed.
+  // Calls write(file_offset, bytes) -> absl::Status for each range of data in the content range; with
+  // `keep_small_holes`, not for small holes. Zeros are left out only where the bytes are zeros indeed.
   template <typename Write>
   absl::Status ForEachRange(uint64_t content_offset, std::string_view bytes, bool keep_small_holes,
                             const Write& write) const {

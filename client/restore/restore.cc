@@ -27,7 +27,8 @@ class UmaskGuard {
 
 absl::Status Restorer::Execute(const Components& path_inside, const std::optional<Entry>& top) {
   const bool is_directory = !top.has_value() || top->type == EntryType::kDirectory;
-  for (size_t i = 0; i + (is_directory ? 0 : 1) < path_inside.size(); ++i) absl::StrAppend(&prefix_, "/", path_inside[i]);
+  for (size_t i = 0; i + (is_directory ? 0 : 1) < path_inside.size(); ++i)
+    absl::StrAppend(&prefix_, "/", path_inside[i]);
   run_.observer.OnPhase(RestorePhase::kRestoring);
   Level root;
   const bool has_metadata = is_directory && top.has_value();
@@ -70,8 +71,8 @@ absl::Status Restorer::Execute(const Components& path_inside, const std::optiona
 
 }  // namespace restore_internal
 
-absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside,
-                                     const RestoreOptions& options, RestoreObserver& observer) {
+absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside, const RestoreOptions& options,
+                                     RestoreObserver& observer) {
   RestoreRun run(options, observer);
   absl::StatusOr<Entry> found = input.LookupPath(path_inside);
   std::optional<Entry> top;

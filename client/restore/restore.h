@@ -6,18 +6,19 @@
 // snapshot's metadata at the end.
 //
 // Safety. Every object is reached from a descriptor of the target, one checked name at a time, never through a symbolic
-// link, whether it was there before, was restored, or appears meanwhile. A name that is empty, "." or "..", too long, or
-// has '/' or NUL in it, is refused and listed. New directories are 0700 and new files closed to strangers until their
-// owner is set. A directory's own metadata is set as soon as everything below it is done, so deepest first.
+// link, whether it was there before, was restored, or appears meanwhile. A name that is empty, "." or "..", too long,
+// or has '/' or NUL in it, is refused and listed. New directories are 0700 and new files closed to strangers until
+// their owner is set. A directory's own metadata is set as soon as everything below it is done, so deepest first.
 //
-// Errors. Restore fails as a whole only when the chunk source or the target as a whole fails (source unreachable, no such
-// path, disk full, read-only target, cancelled). Everything else is a RestoreProblem given to the observer, and the
-// rest is restored:
+// Errors. Restore fails as a whole only when the chunk source or the target as a whole fails (source unreachable, no
+// such path, disk full, read-only target, cancelled). Everything else is a RestoreProblem given to the observer, and
+// the rest is restored:
 //   kRepository  chunks or pages missing or damaged (DATA_LOSS, NOT_FOUND), or content that the backup could not read
 //                (FAILED_PRECONDITION). The file is not there afterwards: a partly written one is removed; one that was
 //                there before and was to be replaced stays as it was.
 //   kTarget      the target refused (errno), a name is hostile, or re-reading found other bytes (DATA_LOSS).
-//   kNote        not an error: something could not be kept but nothing is wrong with the content. Hard link members whose
+//   kNote        not an error: something could not be kept but nothing is wrong with the content. Hard link members
+//   whose
 //                content differs (restored apart), files that changed while they were read, attributes below.
 // An ordinary user restoring files of his own gets no errors: owners are not restored (option off unless root),
 // setuid and setgid are dropped from files whose owner or group is not restored, and extended attributes refused with
@@ -78,18 +79,18 @@ struct RestoreOptions {
   std::optional<Key256> file_digest_key;
   // Path in the snapshot, from its root. Empty: everything.
   std::function<FilterResult(const Components& path, bool is_directory)> filter;
-  int threads = 3;                       // 1..64
+  int threads = 3;                      // 1..64
   uint64_t memory_bytes = 64ull << 20;  // at least 1 MiB is used
 };
 
 struct RestoreStats {
   uint64_t files = 0;  // written (with those replaced)
   uint64_t directories = 0;
-  uint64_t others = 0;  // symbolic links, FIFOs, sockets, devices
-  uint64_t hard_links = 0;  // further names of something counted above
-  uint64_t bytes = 0;       // content written, without holes
-  uint64_t skipped = 0;     // left as they were (kSkip, kIfChanged)
-  uint64_t left_out = 0;    // by the filter; a directory left out counts once
+  uint64_t others = 0;       // symbolic links, FIFOs, sockets, devices
+  uint64_t hard_links = 0;   // further names of something counted above
+  uint64_t bytes = 0;        // content written, without holes
+  uint64_t skipped = 0;      // left as they were (kSkip, kIfChanged)
+  uint64_t left_out = 0;     // by the filter; a directory left out counts once
   uint64_t not_reached = 0;  // below a directory that could not be made
   uint64_t verified = 0;     // files re-read and found right
   uint64_t notes = 0;
@@ -138,8 +139,8 @@ class RestoreInput {
 };
 
 // Statistics are returned whatever files had errors: look at errors().
-absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside,
-                                     const RestoreOptions& options, RestoreObserver& observer);
+absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside, const RestoreOptions& options,
+                                     RestoreObserver& observer);
 // The same for a snapshot in a repository (snapshot_restore.cc).
 absl::StatusOr<RestoreStats> Restore(const SnapshotReader& snapshot, const Components& path_inside,
                                      const RestoreOptions& options, RestoreObserver& observer);

@@ -1,5 +1,6 @@
-// restore_benchmark DIRECTORY [threads [files]]: writes small files (1-8 KiB, 100 per directory), then one file of 2 GiB,
-// from chunks in memory. DIRECTORY should be on a fresh file system: ext4 is slower for minutes after a large delete.
+// restore_benchmark DIRECTORY [threads [files]]: writes small files (1-8 KiB, 100 per directory), then one file of 2
+// GiB, from chunks in memory. DIRECTORY should be on a fresh file system: ext4 is slower for minutes after a large
+// delete.
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -26,11 +27,10 @@ void Run(const char* what, FakeSnapshot& snapshot, const RestoreOptions& options
   PrintingObserver observer;
   const double wall = Seconds(CLOCK_MONOTONIC), cpu = Seconds(CLOCK_PROCESS_CPUTIME_ID);
   absl::StatusOr<RestoreStats> stats = Restore(snapshot, {}, options, observer);
-  std::printf("%s: %.2f s, %.2f CPU-s, %s\n", what, Seconds(CLOCK_MONOTONIC) - wall,
-              Seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu,
-              stats.ok() ? absl::StrCat(stats->files, " files, ", stats->bytes, " bytes, ", stats->errors(),
-                                        " errors").c_str()
-                         : stats.status().ToString().c_str());
+  std::printf(
+      "%s: %.2f s, %.2f CPU-s, %s\n", what, Seconds(CLOCK_MONOTONIC) - wall, Seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu,
+      stats.ok() ? absl::StrCat(stats->files, " files, ", stats->bytes, " bytes, ", stats->errors(), " errors").c_str()
+                 : stats.status().ToString().c_str());
 }
 
 int Main(int argc, char** argv) {

@@ -339,8 +339,7 @@ std::string Acl(std::initializer_list<std::array<uint32_t, 3>> items) {
 
 TEST_F(RestoreTest, DefaultAclsDoNotReachRestoredFiles) {
   constexpr uint32_t kNobody = ~0u;
-  const std::string acl =
-      Acl({{1, 7, kNobody}, {2, 7, 1234}, {4, 7, kNobody}, {16, 7, kNobody}, {32, 7, kNobody}});
+  const std::string acl = Acl({{1, 7, kNobody}, {2, 7, 1234}, {4, 7, kNobody}, {16, 7, kNobody}, {32, 7, kNobody}});
   Entry& d = snapshot_.Put("d", EntryType::kDirectory, 0755);
   d.xattrs = {{"system.posix_acl_default", acl}};
   Entry& sub = snapshot_.Put("d/sub", EntryType::kDirectory, 0700);

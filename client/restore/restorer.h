@@ -1,6 +1,6 @@
 // Inside of a restore: what the planner hands to the workers, and the class that both are part of. The planner (one
-// thread) walks the entries, makes directories and groups what wants bytes of the same chunk (restorer_plan.cc); workers
-// fetch and write (restorer_work.cc). Not for use outside this folder.
+// thread) walks the entries, makes directories and groups what wants bytes of the same chunk (restorer_plan.cc);
+// workers fetch and write (restorer_work.cc). Not for use outside this folder.
 #ifndef HOLDFAST_CLIENT_RESTORE_RESTORER_H_
 #define HOLDFAST_CLIENT_RESTORE_RESTORER_H_
 
@@ -130,12 +130,12 @@ class Restorer {
   // A directory on the way from the target to the current entry.
   struct Level {
     std::string name;
-    DirRef dir;               // null: not made yet, or `closed`
+    DirRef dir;  // null: not made yet, or `closed`
     bool has_metadata = false;
-    Metadata metadata;        // until `dir` is made
-    bool lazy = false;        // make it only for something in it
-    bool left_out = false;    // by the filter
-    bool failed = false;      // could not be made
+    Metadata metadata;      // until `dir` is made
+    bool lazy = false;      // make it only for something in it
+    bool left_out = false;  // by the filter
+    bool failed = false;    // could not be made
     // Its directories, in `directories_`, and how far they are done.
     uint64_t children_begin = 0, children_end = 0, cursor = 0;
   };
@@ -219,7 +219,8 @@ class Restorer {
   absl::flat_hash_map<ChunkId, Job*> window_by_id_;
   uint64_t window_bytes_ = 0;
   size_t window_entries_ = 0;
-  size_t window_files_ = 0;  // of several chunks, planned since the window was last empty: each is open while it is written
+  size_t window_files_ =
+      0;  // of several chunks, planned since the window was last empty: each is open while it is written
   std::vector<SliceTask> plain_;
   std::string cached_path_;  // of the directory open for links
   int cached_fd_ = -1;
@@ -235,7 +236,7 @@ class Restorer {
   absl::flat_hash_map<LinkKey, LinkGroup> links_ ABSL_GUARDED_BY(links_mu_);
   absl::flat_hash_map<LinkKey, std::vector<LinkWaiter>> waiters_ ABSL_GUARDED_BY(links_mu_);
   std::vector<LinkWaiter> retries_ ABSL_GUARDED_BY(links_mu_);  // could not be linked to the first one
-  std::atomic<size_t> waiting_{0};  // in waiters_
+  std::atomic<size_t> waiting_{0};                              // in waiters_
   std::atomic<bool> have_retries_{false};
   SpillStore link_paths_ ABSL_GUARDED_BY(links_mu_);
 

@@ -99,8 +99,8 @@ bool Restorer::Make(size_t depth) {
   if (!levels_[made].dir) return false;
   for (size_t i = made + 1; i <= depth; ++i) {
     Level& level = levels_[i];
-    absl::StatusOr<DirRef> dir = target_.MakeDirectory(levels_[i - 1].dir, planner_dir_, level.name,
-                                                       level.has_metadata, std::move(level.metadata));
+    absl::StatusOr<DirRef> dir = target_.MakeDirectory(levels_[i - 1].dir, planner_dir_, level.name, level.has_metadata,
+                                                       std::move(level.metadata));
     if (!dir.ok()) {
       level.failed = true;
       TargetError(levels_[i - 1].dir, level.name, "make directory", dir.status());
@@ -182,10 +182,10 @@ void Restorer::GoTo(const Components& directory, size_t skip) {
 void Restorer::ReportGaps(const EntryIterator& it, size_t* reported) {
   for (; *reported < it.gaps().size(); ++*reported) {
     const KeyGap& gap = it.gaps()[*reported];
-    run_.Problem(RestoreProblemKind::kRepository, KeyPath(gap.range.begin), "read directory entries",
-                 Annotate(gap.status, absl::StrCat("everything from ", KeyPath(gap.range.begin), " to ",
-                                                   gap.range.end.empty() ? "the end" : KeyPath(gap.range.end),
-                                                   " is lost")));
+    run_.Problem(
+        RestoreProblemKind::kRepository, KeyPath(gap.range.begin), "read directory entries",
+        Annotate(gap.status, absl::StrCat("everything from ", KeyPath(gap.range.begin), " to ",
+                                          gap.range.end.empty() ? "the end" : KeyPath(gap.range.end), " is lost")));
   }
 }
 
@@ -255,8 +255,7 @@ void Restorer::PlanTree(const Components& path_inside) {
 }
 
 // Whether an object is to be made, and over another one. `present`: what is there is as wanted.
-bool Restorer::Decide(const DirRef& dir, const Entry& entry, const Metadata& metadata, bool* replace,
-                      bool* present) {
+bool Restorer::Decide(const DirRef& dir, const Entry& entry, const Metadata& metadata, bool* replace, bool* present) {
   *replace = *present = false;
   if (!dir->existed()) return true;
   absl::StatusOr<int> fd = planner_dir_.Fd(dir);
@@ -286,26 +285,31 @@ bool Restorer::Decide(const DirRef& dir, const Entry& entry, const Metadata& met
     case EntryType::kFile:
       // More names than the snapshot knows: metadata set here would be set on something else, too.
       same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == entry.size &&
-             st.st_mtim.tv_sec == entry.mtime.seconds &&
-             st.st_mtim.tv_nsec == static_cast<long>(entry.mtime.nanos) && st.st_nlink <= std::max(entry.link_count, 1u);
+             st.st_mtim.tv_sec == entry.mtime.seconds && st.st_mtim.tv_nsec == static_cast<long>(entry.mtime.nanos) &&
+             st.st_nlink <= std::max(entry.link_count, 1u);
       break;
     case EntryType::kSymlink:
       if (S_ISLNK(st.st_mode)) {
         std::string target(entry.symlink_target.size() + 1, '\0');
         const ssize_t n = ::readlinkat(*fd, entry.name.c_str(), target.data(), target.size());
-        same = n == static_cast<ssize_t>(entry.symlink_target.size()) &&
-               target.compare(0, n, entry.symlink_target) == 0;
+        same =
+            n == static_cast<ssize_t>(entry.symlink_target.size()) && target.compare(0, n, entry.symlink_target) == 0;
       }
       break;
-    case EntryType::kFifo: same = S_ISFIFO(st.st_mode); break;
-    case EntryType::kSocket: same = S_ISSOCK(st.st_mode); break;
+    case EntryType::kFifo:
+      same = S_ISFIFO(st.st_mode);
+      break;
+    case EntryType::kSocket:
+      same = S_ISSOCK(st.st_mode);
+      break;
     case EntryType::kCharDevice:
       same = S_ISCHR(st.st_mode) && st.st_rdev == makedev(entry.device_major, entry.device_minor);
       break;
     case EntryType::kBlockDevice:
       same = S_ISBLK(st.st_mode) && st.st_rdev == makedev(entry.device_major, entry.device_minor);
       break;
-    default: break;
+    default:
+      break;
   }
   if (!same) return true;
   ++run_.counters.skipped;
@@ -397,7 +401,6 @@ FileDigest Restorer::ContentIdentity(const Entry& entry) const {
   }
   return Hash(identity);
 }
-
 
 LinkRole Restorer::LinkRoleOf(const Entry& entry) {
   const FileDigest content = ContentIdentity(entry);
@@ -515,8 +518,8 @@ void Restorer::FirstLinkDone(const LinkKey& key, const DirRef& dir, const std::s
     if (ok) {
       absl::StatusOr<int> from_fd = pinned.Fd(dir);
       absl::StatusOr<int> to_fd = to.Fd(waiter.dir);
-      linked = from_fd.ok() && to_fd.ok() &&
-               target_.Link(*from_fd, name, *to_fd, waiter.entry.name, waiter.replace).ok();
+      linked =
+          from_fd.ok() && to_fd.ok() && target_.Link(*from_fd, name, *to_fd, waiter.entry.name, waiter.replace).ok();
     }
     if (linked) {
       ++run_.counters.hard_links;
@@ -572,13 +575,20 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
   }
   uint64_t stored = 0;
   switch (content.kind) {
-    case Content::Kind::kNone: break;
-    case Content::Kind::kInline: stored = content.inline_bytes.size(); break;
-    case Content::Kind::kSlice: stored = content.length; break;
+    case Content::Kind::kNone:
+      break;
+    case Content::Kind::kInline:
+      stored = content.inline_bytes.size();
+      break;
+    case Content::Kind::kSlice:
+      stored = content.length;
+      break;
     case Content::Kind::kChunks:
       for (const ChunkPiece& piece : content.chunks) stored += piece.length;
       break;
-    case Content::Kind::kList: stored = length; break;  // known at its end
+    case Content::Kind::kList:
+      stored = length;
+      break;  // known at its end
   }
   const absl::Status contradiction = absl::DataLossError("the size of the entry and its content disagree");
   if (stored != length) return fail(contradiction);

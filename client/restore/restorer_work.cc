@@ -177,8 +177,7 @@ void Restorer::WriteSlice(SliceTask& task, std::string_view content, PinnedDir& 
   std::vector<DataRange> written;
   if (status.ok()) {
     operation = "create";
-    absl::StatusOr<OpenFile> file =
-        target_.CreateFile(task.dir, *dir_fd, task.name, task.metadata, task.replace);
+    absl::StatusOr<OpenFile> file = target_.CreateFile(task.dir, *dir_fd, task.name, task.metadata, task.replace);
     status = file.status();
     if (status.ok()) {
       operation = "write";
@@ -203,8 +202,8 @@ void Restorer::WriteSlice(SliceTask& task, std::string_view content, PinnedDir& 
 absl::Status Restorer::OpenChunked(ChunkedFile& file, PinnedDir& pinned) {
   if (file.file.fd >= 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(const int dir_fd, pinned.Fd(file.task.dir));
-  ASSIGN_OR_RETURN(file.file, target_.CreateFile(file.task.dir, dir_fd, file.task.name, file.task.metadata,
-                                                 file.task.replace));
+  ASSIGN_OR_RETURN(file.file,
+                   target_.CreateFile(file.task.dir, dir_fd, file.task.name, file.task.metadata, file.task.replace));
   return SetSize(file.file.fd, file.task);
 }
 
@@ -254,8 +253,8 @@ void Restorer::EndPart(ChunkedFile& file, PinnedDir& pinned) {
     if (!file.failed.load()) {
       status = OpenChunked(file, pinned);  // a file without pieces
       if (status.ok()) {
-        status = dir_fd.ok() ? target_.FinishFile(task.dir, *dir_fd, task.name, task.metadata, file.file)
-                             : dir_fd.status();
+        status =
+            dir_fd.ok() ? target_.FinishFile(task.dir, *dir_fd, task.name, task.metadata, file.file) : dir_fd.status();
         if (dir_fd.ok()) file.file.fd = -1;
       }
       ok = status.ok();
@@ -354,8 +353,8 @@ absl::Status Restorer::VerifyFile(int fd, uint64_t size, const std::vector<DataR
     FileDigest found;
     hash.Finish(found.data(), found.size());
     if (found != range.hash) {
-      return absl::DataLossError(absl::StrCat("other bytes than were written, in ", range.length,
-                                              " bytes at offset ", range.offset));
+      return absl::DataLossError(
+          absl::StrCat("other bytes than were written, in ", range.length, " bytes at offset ", range.offset));
     }
     at = range.offset + range.length;
   }

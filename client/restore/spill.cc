@@ -25,10 +25,8 @@ absl::Status SpillStore::Flush() {
   if (fd_ < 0) {
     fd_ = ::openat(directory_fd_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd_ < 0) {  // a file system without O_TMPFILE
-      const std::string name = absl::StrCat(".holdfast-spill-", ::getpid(), "-",
-                                            reinterpret_cast<uintptr_t>(this));
-      fd_ = ::openat(directory_fd_, name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
-                     0600);
+      const std::string name = absl::StrCat(".holdfast-spill-", ::getpid(), "-", reinterpret_cast<uintptr_t>(this));
+      fd_ = ::openat(directory_fd_, name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
       if (fd_ < 0) return TargetErrno(errno, "make a temporary file in the target");
       ::unlinkat(directory_fd_, name.c_str(), 0);
     }

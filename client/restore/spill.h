@@ -1,5 +1,5 @@
-// Records in the order they were appended, in memory up to a limit and behind that in an unlinked temporary file. Works as
-// a log (append, read anywhere) and as a stack (append, truncate). Not thread-safe.
+// Records in the order they were appended, in memory up to a limit and behind that in an unlinked temporary file. Works
+// as a log (append, read anywhere) and as a stack (append, truncate). Not thread-safe.
 #ifndef HOLDFAST_CLIENT_RESTORE_SPILL_H_
 #define HOLDFAST_CLIENT_RESTORE_SPILL_H_
 

@@ -36,9 +36,7 @@ timespec ToTimespec(const Timestamp& t) {
 }
 
 // Creation mode of something whose group changes afterwards: the group it has until then must not get more than others.
-uint32_t ClosedToFirstGroup(uint32_t mode) {
-  return ((mode >> 3) & 7 & ~mode) != 0 ? mode & ~0070u : mode;
-}
+uint32_t ClosedToFirstGroup(uint32_t mode) { return ((mode >> 3) & 7 & ~mode) != 0 ? mode & ~0070u : mode; }
 
 bool IsAcl(const std::string& name) { return name == kDefaultAcl || name == kAccessAcl; }
 
@@ -58,9 +56,15 @@ absl::Status CheckName(std::string_view name) {
 void RestoreRun::Problem(RestoreProblemKind kind, std::string path, std::string_view operation,
                          const absl::Status& status) {
   switch (kind) {
-    case RestoreProblemKind::kRepository: ++counters.repository_errors; break;
-    case RestoreProblemKind::kTarget: ++counters.target_errors; break;
-    case RestoreProblemKind::kNote: ++counters.notes; break;
+    case RestoreProblemKind::kRepository:
+      ++counters.repository_errors;
+      break;
+    case RestoreProblemKind::kTarget:
+      ++counters.target_errors;
+      break;
+    case RestoreProblemKind::kNote:
+      ++counters.notes;
+      break;
   }
   absl::MutexLock lock(&observer_mu_);
   observer.OnProblem({kind, std::move(path), std::string(operation), status});
@@ -98,10 +102,19 @@ void RestoreRun::XattrNotRestored(const std::string& path, const std::string& na
 
 RestoreStats RestoreRun::stats() const {
   const Counters& c = counters;
-  return {.files = c.files, .directories = c.directories, .others = c.others, .hard_links = c.hard_links,
-          .bytes = c.bytes, .skipped = c.skipped, .left_out = c.left_out, .not_reached = c.not_reached,
-          .verified = c.verified, .notes = c.notes, .xattrs_not_restored = c.xattrs_not_restored,
-          .repository_errors = c.repository_errors, .target_errors = c.target_errors};
+  return {.files = c.files,
+          .directories = c.directories,
+          .others = c.others,
+          .hard_links = c.hard_links,
+          .bytes = c.bytes,
+          .skipped = c.skipped,
+          .left_out = c.left_out,
+          .not_reached = c.not_reached,
+          .verified = c.verified,
+          .notes = c.notes,
+          .xattrs_not_restored = c.xattrs_not_restored,
+          .repository_errors = c.repository_errors,
+          .target_errors = c.target_errors};
 }
 
 // --- References -----------------------------------------------------------------------------------
@@ -411,8 +424,7 @@ Metadata Target::MetadataOf(const Entry& entry) {
       auto [it, is_new] = users_.try_emplace(entry.owner_name, -1);
       if (is_new) {
         struct passwd record, *found = nullptr;
-        if (::getpwnam_r(entry.owner_name.c_str(), &record, buffer, sizeof(buffer), &found) == 0 &&
-            found != nullptr) {
+        if (::getpwnam_r(entry.owner_name.c_str(), &record, buffer, sizeof(buffer), &found) == 0 && found != nullptr) {
           it->second = record.pw_uid;
         }
       }
@@ -449,9 +461,9 @@ uint32_t Target::FinalMode(const Metadata& m, uint64_t uid, uint64_t gid) const 
 
 void Target::SetXattrs(int fd, bool through_proc, const std::vector<Xattr>& xattrs, const std::string& path) {
   for (const Xattr& x : xattrs) {
-    const int result =
-        through_proc ? ::setxattr(ProcPath(fd).c_str(), x.name.c_str(), x.value.data(), x.value.size(), 0)
-                     : ::fsetxattr(fd, x.name.c_str(), x.value.data(), x.value.size(), 0);
+    const int result = through_proc
+                           ? ::setxattr(ProcPath(fd).c_str(), x.name.c_str(), x.value.data(), x.value.size(), 0)
+                           : ::fsetxattr(fd, x.name.c_str(), x.value.data(), x.value.size(), 0);
     if (result == 0) continue;
     const int error = errno;
     const absl::Status status = TargetErrno(error, "set extended attribute");
@@ -469,13 +481,13 @@ std::string Target::TemporaryName() {
   return absl::StrCat(".holdfast-restore-", ::getpid(), "-", temporary_names_.fetch_add(1));
 }
 
-absl::StatusOr<OpenFile> Target::CreateFile(const DirRef& dir, int dir_fd, const std::string& name,
-                                            const Metadata& m, bool replace) {
+absl::StatusOr<OpenFile> Target::CreateFile(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& m,
+                                            bool replace) {
   OpenFile file;
   const uint64_t creation_owner = dir.get()->creation_owner_.load(std::memory_order_relaxed);
   const bool owner_known = creation_owner != ~0ull;
-  const bool chown = run_.options.owner &&
-                     (!owner_known || (static_cast<uint64_t>(m.uid) << 32 | m.gid) != creation_owner);
+  const bool chown =
+      run_.options.owner && (!owner_known || (static_cast<uint64_t>(m.uid) << 32 | m.gid) != creation_owner);
   file.creation_mode = m.mode & 0777;
   // Owners that the snapshot's bits were not meant for.
   if (chown || !run_.options.owner) file.creation_mode = ClosedToFirstGroup(file.creation_mode);
@@ -501,8 +513,7 @@ absl::StatusOr<OpenFile> Target::CreateFile(const DirRef& dir, int dir_fd, const
     }
     file.uid = st.st_uid;
     file.gid = st.st_gid;
-    dir.get()->creation_owner_.store(static_cast<uint64_t>(st.st_uid) << 32 | st.st_gid,
-                                     std::memory_order_relaxed);
+    dir.get()->creation_owner_.store(static_cast<uint64_t>(st.st_uid) << 32 | st.st_gid, std::memory_order_relaxed);
   }
   return file;
 }
@@ -547,8 +558,7 @@ absl::Status Target::FinishFile(const DirRef& dir, int dir_fd, const std::string
     ::unlinkat(dir_fd, file.temporary_name.empty() ? name.c_str() : file.temporary_name.c_str(), 0);
     return status;
   }
-  if (!file.temporary_name.empty() &&
-      ::renameat(dir_fd, file.temporary_name.c_str(), dir_fd, name.c_str()) != 0) {
+  if (!file.temporary_name.empty() && ::renameat(dir_fd, file.temporary_name.c_str(), dir_fd, name.c_str()) != 0) {
     const absl::Status status = Errno("rename over the existing one");
     ::unlinkat(dir_fd, file.temporary_name.c_str(), 0);
     return status;
@@ -598,8 +608,7 @@ absl::Status Target::SetMetadata(const DirRef& dir, int dir_fd, const std::strin
   return absl::OkStatus();
 }
 
-absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& m,
-                                 bool replace) {
+absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& m, bool replace) {
   std::string name = entry.name;
   const bool is_link = entry.type == EntryType::kSymlink;
   if (is_link && entry.symlink_target.find('\0') != std::string::npos) {
@@ -621,8 +630,7 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
         break;
       case EntryType::kCharDevice:
       case EntryType::kBlockDevice:
-        result = ::mknodat(dir_fd, name.c_str(),
-                           (entry.type == EntryType::kCharDevice ? S_IFCHR : S_IFBLK) | mode,
+        result = ::mknodat(dir_fd, name.c_str(), (entry.type == EntryType::kCharDevice ? S_IFCHR : S_IFBLK) | mode,
                            makedev(entry.device_major, entry.device_minor));
         break;
       default:
@@ -646,9 +654,8 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
     }
   } else {
     struct stat st;
-    status = ::fstatat(dir_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0
-                 ? SetMetadata(dir, dir_fd, name, m, st)
-                 : Errno("stat");
+    status = ::fstatat(dir_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ? SetMetadata(dir, dir_fd, name, m, st)
+                                                                            : Errno("stat");
     if (!status.ok()) run_.TargetProblem(SnapshotPath(dir, entry.name), "set metadata", status);
   }
   if (replace && ::renameat(dir_fd, name.c_str(), dir_fd, entry.name.c_str()) != 0) {

@@ -27,17 +27,14 @@ absl::Status CheckName(std::string_view name);
 // What every part of one restore shares: counters, problems, the reason to stop.
 class RestoreRun {
  public:
-  RestoreRun(const RestoreOptions& options, RestoreObserver& observer)
-      : options(options), observer(observer) {}
-  void Problem(RestoreProblemKind kind, std::string path, std::string_view operation,
-               const absl::Status& status);
+  RestoreRun(const RestoreOptions& options, RestoreObserver& observer) : options(options), observer(observer) {}
+  void Problem(RestoreProblemKind kind, std::string path, std::string_view operation, const absl::Status& status);
   // A full disk ends the restore; anything else is a problem of this path.
   void TargetProblem(std::string path, std::string_view operation, const absl::Status& status);
   // The first failure wins.
   void Fail(const absl::Status& status);
   bool stopping() const {
-    return stop_.load(std::memory_order_relaxed) ||
-           observer.cancel.load(std::memory_order_relaxed);
+    return stop_.load(std::memory_order_relaxed) || observer.cancel.load(std::memory_order_relaxed);
   }
   absl::Status failure();
   RestoreStats stats() const;
@@ -153,8 +150,8 @@ class Target {
   absl::StatusOr<DirRef> MakeDirectory(const DirRef& parent, PinnedDir& pinned, const std::string& name,
                                        bool has_metadata, Metadata metadata);
 
-  absl::StatusOr<OpenFile> CreateFile(const DirRef& dir, int dir_fd, const std::string& name,
-                                      const Metadata& metadata, bool replace);
+  absl::StatusOr<OpenFile> CreateFile(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& metadata,
+                                      bool replace);
   // Sets metadata, closes and renames.
   absl::Status FinishFile(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& metadata,
                           OpenFile file);
@@ -162,11 +159,9 @@ class Target {
   void DiscardFile(int dir_fd, const std::string& name, OpenFile file);
 
   // Symbolic links, FIFOs, sockets, devices.
-  absl::Status MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& metadata,
-                           bool replace);
+  absl::Status MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& metadata, bool replace);
   // A further name of an object that exists.
-  absl::Status Link(int from_dir_fd, const std::string& from_name, int dir_fd, const std::string& name,
-                    bool replace);
+  absl::Status Link(int from_dir_fd, const std::string& from_name, int dir_fd, const std::string& name, bool replace);
   // Metadata of an object that stays, reached without following links. `st` is what it was when looked at; another
   // object in its place by now is left alone.
   absl::Status SetMetadata(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& metadata,

@@ -24,8 +24,8 @@ absl::Status FromGrpcStatus(const grpc::Status& s) {
 
 RawStream::RawStream(std::shared_ptr<grpc::Channel> channel, const char* method) : channel_(std::move(channel)) {
   grpc::internal::RpcMethod rpc(method, grpc::internal::RpcMethod::BIDI_STREAMING, channel_);
-  stream_.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
-      channel_.get(), rpc, &context_));
+  stream_.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel_.get(),
+                                                                                                      rpc, &context_));
 }
 
 RawStream::~RawStream() {

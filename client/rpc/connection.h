@@ -37,8 +37,8 @@ class RawStream {
 // Thread-safe.
 class Connection {
  public:
-  // `address`: unix:/absolute/path. UNAVAILABLE, with how to start a server, when none answers; FAILED_PRECONDITION when
-  // it speaks another protocol; INVALID_ARGUMENT for other kinds of address.
+  // `address`: unix:/absolute/path. UNAVAILABLE, with how to start a server, when none answers; FAILED_PRECONDITION
+  // when it speaks another protocol; INVALID_ARGUMENT for other kinds of address.
   static absl::StatusOr<std::unique_ptr<Connection>> Connect(const std::string& address);
 
   v1::HoldfastService::Stub& stub() { return *stub_; }

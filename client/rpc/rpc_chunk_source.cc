@@ -107,10 +107,9 @@ absl::Status RpcChunkSource::FetchPart(Reader& reader, absl::Span<const ChunkRef
           v1::ReadFailure failure;
           if (!in.Bytes(length, &bytes) || !failure.ParseFromString(bytes)) return Malformed();
           ASSIGN_OR_RETURN(ChunkId id, ChunkId::FromBytes(failure.id()));
-          const absl::StatusCode code =
-              static_cast<absl::StatusCode>(failure.code()) == absl::StatusCode::kNotFound
-                  ? absl::StatusCode::kNotFound
-                  : absl::StatusCode::kDataLoss;
+          const absl::StatusCode code = static_cast<absl::StatusCode>(failure.code()) == absl::StatusCode::kNotFound
+                                            ? absl::StatusCode::kNotFound
+                                            : absl::StatusCode::kDataLoss;
           RETURN_IF_ERROR(deliver(id, absl::Status(code, failure.message()), last));
         } else {
           return Malformed();

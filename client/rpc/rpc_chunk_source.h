@@ -1,5 +1,5 @@
-// Chunks from the server. A stream per concurrent Fetch, kept for the next; each with an opener of its own. A chunk that
-// does not open is asked for once more, then the server looks for an undamaged copy.
+// Chunks from the server. A stream per concurrent Fetch, kept for the next; each with an opener of its own. A chunk
+// that does not open is asked for once more, then the server looks for an undamaged copy.
 #ifndef HOLDFAST_CLIENT_RPC_RPC_CHUNK_SOURCE_H_
 #define HOLDFAST_CLIENT_RPC_RPC_CHUNK_SOURCE_H_
 

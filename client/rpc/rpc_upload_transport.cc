@@ -37,8 +37,8 @@ absl::StatusOr<std::unique_ptr<RpcUploadTransport>> RpcUploadTransport::Open(Con
 }
 
 absl::Status RpcUploadTransport::SendHave(absl::Span<const ChunkId> ids) {
-  return stream_->Write(OneFieldMessage(
-      kHaveIds, std::string(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(ChunkId))));
+  return stream_->Write(
+      OneFieldMessage(kHaveIds, std::string(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(ChunkId))));
 }
 
 std::unique_ptr<RecordBuffer> RpcUploadTransport::NewBuffer(size_t capacity) {

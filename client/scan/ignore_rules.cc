@@ -276,8 +276,7 @@ IgnoreList IgnoreList::Parse(std::string_view text) {
   return list;
 }
 
-IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset,
-                                bool is_directory) const {
+IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset, bool is_directory) const {
   for (size_t k = patterns_.size(); k-- > 0;) {
     if (patterns_[k].Matches(path, name_offset, is_directory)) {
       return patterns_[k].negated() ? IgnoreVerdict::kInclude : IgnoreVerdict::kExclude;
@@ -286,11 +285,9 @@ IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset,
   return IgnoreVerdict::kNone;
 }
 
-IgnoreVerdict IgnoreChain::Match(std::string_view path, size_t name_offset,
-                                 bool is_directory) const {
+IgnoreVerdict IgnoreChain::Match(std::string_view path, size_t name_offset, bool is_directory) const {
   for (const IgnoreChain* c = this; c != nullptr; c = c->above_.get()) {
-    IgnoreVerdict v =
-        c->list_.Match(path.substr(c->base_size_), name_offset - c->base_size_, is_directory);
+    IgnoreVerdict v = c->list_.Match(path.substr(c->base_size_), name_offset - c->base_size_, is_directory);
     if (v != IgnoreVerdict::kNone) return v;
   }
   return IgnoreVerdict::kNone;

@@ -79,8 +79,7 @@ class IgnoreList {
 class IgnoreChain {
  public:
   // `directory_path`: relative to the root of the walk, "" for the root itself.
-  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path,
-              IgnoreList list)
+  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path, IgnoreList list)
       : above_(std::move(above)),
         base_size_(directory_path.empty() ? 0 : directory_path.size() + 1),
         list_(std::move(list)) {}

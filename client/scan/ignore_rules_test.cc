@@ -21,8 +21,8 @@ namespace {
 
 bool Excluded(std::string_view patterns, std::string_view path, bool is_directory = false) {
   size_t slash = path.rfind('/');
-  return IgnoreList::Parse(patterns).Match(path, slash == std::string_view::npos ? 0 : slash + 1,
-                                           is_directory) == IgnoreVerdict::kExclude;
+  return IgnoreList::Parse(patterns).Match(path, slash == std::string_view::npos ? 0 : slash + 1, is_directory) ==
+         IgnoreVerdict::kExclude;
 }
 
 TEST(IgnoreRules, NameWithoutSlashMatchesAtAnyDepth) {
@@ -192,16 +192,14 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
       if (!d.empty() && Pick(4) != 0) continue;
       std::string text;
       int lines = 1 + Pick(d.empty() ? 6 : 3);
-      for (int i = 0; i < lines; ++i)
-        text += RandomPattern() + OneOf({"\n", "\n", "\n", "\r\n", "  \n"});
+      for (int i = 0; i < lines; ++i) text += RandomPattern() + OneOf({"\n", "\n", "\n", "\r\n", "  \n"});
       if (Pick(5) == 0) text.pop_back();
       std::ofstream(file) << text;
       files[d] = text;
     }
-    ASSERT_LE(std::system(("cd '" + base_ +
-                           "' && git check-ignore --no-index -z --stdin < .git/paths > .git/out")
-                              .c_str()),
-              256);
+    ASSERT_LE(
+        std::system(("cd '" + base_ + "' && git check-ignore --no-index -z --stdin < .git/paths > .git/out").c_str()),
+        256);
     std::stringstream out;
     out << std::ifstream(base_ + "/.git/out").rdbuf();
     std::set<std::string> expected;
@@ -212,9 +210,7 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
     // The map's order has every directory before what is in it.
     auto chain_of = [&](const std::string& d, std::shared_ptr<IgnoreChain> above) {
       auto it = files.find(d);
-      return it == files.end()
-                 ? above
-                 : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second));
+      return it == files.end() ? above : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second));
     };
     chains[""] = chain_of("", nullptr);
     for (const auto& [path, directory] : is_directory_) {
@@ -223,8 +219,7 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
       size_t name = slash == std::string::npos ? 0 : slash + 1;
       std::shared_ptr<IgnoreChain> chain = chains[parent];
       bool excluded =
-          actual.count(parent) ||
-          (chain != nullptr && chain->Match(path, name, directory) == IgnoreVerdict::kExclude);
+          actual.count(parent) || (chain != nullptr && chain->Match(path, name, directory) == IgnoreVerdict::kExclude);
       if (excluded) actual.insert(path);
       if (directory && !excluded) chains[path] = chain_of(path, chain);
     }

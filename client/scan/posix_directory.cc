@@ -124,9 +124,8 @@ absl::StatusOr<std::vector<Xattr>> CollectXattrs(List list, Get get) {
 }
 
 absl::StatusOr<std::vector<Xattr>> XattrsOfFd(int fd) {
-  return CollectXattrs(
-      [&](char* buf, size_t n) { return flistxattr(fd, buf, n); },
-      [&](const char* name, char* buf, size_t n) { return fgetxattr(fd, name, buf, n); });
+  return CollectXattrs([&](char* buf, size_t n) { return flistxattr(fd, buf, n); },
+                       [&](const char* name, char* buf, size_t n) { return fgetxattr(fd, name, buf, n); });
 }
 
 std::optional<uint64_t> FlagsOfFd(int fd) {
@@ -162,8 +161,7 @@ class PosixFile final : public SourceFile {
   absl::StatusOr<std::optional<Range>> NextData(uint64_t offset) override {
     off_t begin = lseek(fd_, static_cast<off_t>(offset), SEEK_DATA);
     if (begin < 0 && errno == ENXIO) return std::optional<Range>();
-    if (begin < 0 && errno != EINVAL && errno != EOPNOTSUPP)
-      return SourceErrnoStatus(errno, "seek");
+    if (begin < 0 && errno != EINVAL && errno != EOPNOTSUPP) return SourceErrnoStatus(errno, "seek");
     if (begin < 0) {  // no hole support
       SourceStat st;
       if (int e = StatAt(fd_, "", &st); e != 0) return SourceErrnoStatus(e, "stat");
@@ -189,8 +187,8 @@ class PosixFile final : public SourceFile {
 absl::Status SourceErrnoStatus(int error_number, std::string_view operation) {
   absl::Status status = absl::ErrnoToStatus(error_number, AbslView(operation));
   if (error_number == ESTALE || error_number == ELOOP || error_number == ENOTDIR) {
-    status = absl::AbortedError(absl::StrCat(
-        AbslView(operation), ": no longer what was listed: ", std::strerror(error_number)));
+    status = absl::AbortedError(
+        absl::StrCat(AbslView(operation), ": no longer what was listed: ", std::strerror(error_number)));
   }
   status.SetPayload(kErrnoPayload, absl::Cord(absl::StrCat(error_number)));
   return status;
@@ -278,12 +276,9 @@ class OpenDirectories {
 };
 
 PosixDirectory::PosixDirectory(std::shared_ptr<SharedFd> fd, const SourceStat& root)
-    : identity_(root.identity),
-      root_is_directory_(root.type == EntryType::kDirectory),
-      root_fd_(std::move(fd)) {}
+    : identity_(root.identity), root_is_directory_(root.type == EntryType::kDirectory), root_fd_(std::move(fd)) {}
 
-PosixDirectory::PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name,
-                               FileIdentity identity)
+PosixDirectory::PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name, FileIdentity identity)
     : parent_(std::move(parent)), name_(name), identity_(identity), depth_(parent_->depth_ + 1) {}
 
 PosixDirectory::~PosixDirectory() {
@@ -315,8 +310,7 @@ Components PosixDirectory::components() const {
 
 std::string PosixDirectory::RelativePath(std::string_view name) const {
   size_t size = name.size();
-  for (const PosixDirectory* d = this; d->parent_ != nullptr; d = d->parent_.get())
-    size += d->name_.size() + 1;
+  for (const PosixDirectory* d = this; d->parent_ != nullptr; d = d->parent_.get()) size += d->name_.size() + 1;
   if (name.empty() && depth_ > 0) --size;  // no '/' after the last one
   std::string out(size, '/');
   size_t at = size - name.size();
@@ -362,8 +356,7 @@ absl::StatusOr<std::unique_ptr<SourceFile>> PosixDirectory::OpenFile(std::string
     std::shared_ptr<SharedFd> fd;
     if (int e = Open(&fd); e != 0) return SourceErrnoStatus(e, "open directory");
     if (name.empty()) return SourceErrnoStatus(EISDIR, "open");
-    if (int e = OpenAt(fd->get(), std::string(name).c_str(), 0, &raw); e != 0)
-      return SourceErrnoStatus(e, "open");
+    if (int e = OpenAt(fd->get(), std::string(name).c_str(), 0, &raw); e != 0) return SourceErrnoStatus(e, "open");
   }
   SourceStat st;
   if (int e = StatAt(raw, "", &st); e != 0) {
@@ -381,8 +374,7 @@ absl::StatusOr<SourceStat> PosixDirectory::Stat(std::string_view name) {
   std::shared_ptr<SharedFd> fd;
   if (int e = Open(&fd); e != 0) return SourceErrnoStatus(e, "open directory");
   SourceStat st;
-  if (int e = StatAt(fd->get(), std::string(name).c_str(), &st); e != 0)
-    return SourceErrnoStatus(e, "stat");
+  if (int e = StatAt(fd->get(), std::string(name).c_str(), &st); e != 0) return SourceErrnoStatus(e, "stat");
   return st;
 }
 
@@ -411,17 +403,15 @@ absl::StatusOr<std::vector<Xattr>> PosixDirectory::ReadXattrs(std::string_view n
   // by the descriptor itself.
   std::string path = ProcPath(fd->get());
   if (name.empty()) {
-    return CollectXattrs(
-        [&](char* buf, size_t n) { return listxattr(path.c_str(), buf, n); },
-        [&](const char* key, char* buf, size_t n) { return getxattr(path.c_str(), key, buf, n); });
+    return CollectXattrs([&](char* buf, size_t n) { return listxattr(path.c_str(), buf, n); },
+                         [&](const char* key, char* buf, size_t n) { return getxattr(path.c_str(), key, buf, n); });
   }
   path += '/';
   path += name;
-  auto result = CollectXattrs(
-      [&](char* buf, size_t n) { return llistxattr(path.c_str(), buf, n); },
-      [&](const char* key, char* buf, size_t n) { return lgetxattr(path.c_str(), key, buf, n); });
-  if (result.ok() || SourceErrno(result.status()) != ENOENT || access("/proc/self/fd", F_OK) == 0)
-    return result;
+  auto result =
+      CollectXattrs([&](char* buf, size_t n) { return llistxattr(path.c_str(), buf, n); },
+                    [&](const char* key, char* buf, size_t n) { return lgetxattr(path.c_str(), key, buf, n); });
+  if (result.ok() || SourceErrno(result.status()) != ENOENT || access("/proc/self/fd", F_OK) == 0) return result;
   // No /proc here: by descriptor, which files and directories allow.
   int raw = -1;
   if (int e = OpenAt(fd->get(), std::string(name).c_str(), 0, &raw); e != 0) {
@@ -440,8 +430,7 @@ std::optional<uint64_t> PosixDirectory::InodeFlags(std::string_view name) {
   const std::string terminated(name);
   SourceStat st;
   if (StatAt(fd->get(), terminated.c_str(), &st) != 0) return std::nullopt;
-  if (st.type != EntryType::kFile && st.type != EntryType::kDirectory)
-    return std::nullopt;  // opening a device may act
+  if (st.type != EntryType::kFile && st.type != EntryType::kDirectory) return std::nullopt;  // opening a device may act
   int raw = -1;
   if (OpenAt(fd->get(), terminated.c_str(), 0, &raw) != 0) return std::nullopt;
   std::optional<uint64_t> flags = FlagsOfFd(raw);

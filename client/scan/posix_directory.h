@@ -16,8 +16,7 @@
 
 namespace holdfast {
 
-inline constexpr size_t kOpenDirectoriesMax =
-    512;  // of the process; half of the usual limit of 1,024 descriptors
+inline constexpr size_t kOpenDirectoriesMax = 512;  // of the process; half of the usual limit of 1,024 descriptors
 
 // A descriptor that closes with its last user.
 class SharedFd {
@@ -40,14 +39,12 @@ int StatAt(int directory_fd, const char* name, SourceStat* out);
 // for open(2).
 int OpenAt(int directory_fd, const char* name, int extra_flags, int* fd);
 
-class PosixDirectory final : public SourceDirectory,
-                             public std::enable_shared_from_this<PosixDirectory> {
+class PosixDirectory final : public SourceDirectory, public std::enable_shared_from_this<PosixDirectory> {
  public:
   // Of the root: `fd` stays open with the handle. For a root that is no directory it is an O_PATH
   // descriptor of it.
   PosixDirectory(std::shared_ptr<SharedFd> fd, const SourceStat& root);
-  PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name,
-                 FileIdentity identity);
+  PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name, FileIdentity identity);
   ~PosixDirectory() override;
 
   Components components() const override;

@@ -34,13 +34,11 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kBlockNames = 2048;
-constexpr size_t kBlocksAhead = 2;  // of the directory that the consumer is in
-constexpr uint64_t kNodeBytes =
-    768;  // a started directory: node, handle, names, allocation overhead
+constexpr size_t kBlocksAhead = 2;    // of the directory that the consumer is in
+constexpr uint64_t kNodeBytes = 768;  // a started directory: node, handle, names, allocation overhead
 constexpr size_t kListingBufferBytes = 64 << 10;
 constexpr size_t kIgnoreFileBytesMax = 1 << 20;
-constexpr uint64_t kBranchBytesMax =
-    4 << 20;  // names of one directory's subdirectories, waiting in memory
+constexpr uint64_t kBranchBytesMax = 4 << 20;  // names of one directory's subdirectories, waiting in memory
 constexpr std::string_view kCacheTagName = "CACHEDIR.TAG";
 constexpr std::string_view kCacheTagSignature = "Signature: 8a477f597d28d172789f06886806bc55";
 
@@ -81,8 +79,7 @@ bool IsPseudoFileSystem(int fd) {
   struct statfs fs;
   if (fstatfs(fd, &fs) != 0) return false;
   uint32_t type = static_cast<uint32_t>(fs.f_type);
-  return std::find(std::begin(kPseudoFileSystems), std::end(kPseudoFileSystems), type) !=
-         std::end(kPseudoFileSystems);
+  return std::find(std::begin(kPseudoFileSystems), std::end(kPseudoFileSystems), type) != std::end(kPseudoFileSystems);
 }
 
 // Something to tell the observer when the consumer gets there.
@@ -114,8 +111,7 @@ struct Block {
 
 // The subdirectories of one directory that nobody has started.
 struct Branch {
-  explicit Branch(std::string spill_directory)
-      : queue(kBranchBytesMax, std::move(spill_directory)) {}
+  explicit Branch(std::string spill_directory) : queue(kBranchBytesMax, std::move(spill_directory)) {}
   std::shared_ptr<PosixDirectory> directory;
   std::shared_ptr<const IgnoreChain> rules;
   RecordQueue queue;  // FileIdentity, name
@@ -128,7 +124,7 @@ struct Node {
   std::shared_ptr<const IgnoreChain> rules;
   std::shared_ptr<SharedFd> fd;        // while names are left
   std::unique_ptr<SortedNames> names;  // null: not listed yet, or no name is left
-  std::string path;  // relative, with a '/' at the end unless empty; only if there are rules
+  std::string path;                    // relative, with a '/' at the end unless empty; only if there are rules
   bool only_cache_tag = false;
   std::unique_ptr<Branch> branch;  // being filled
 
@@ -151,8 +147,7 @@ struct Workbench {
 
 class PosixScanner final : public Scanner {
  public:
-  PosixScanner(const ScanOptions& options, ScanObserver* observer)
-      : options_(options), observer_(observer) {
+  PosixScanner(const ScanOptions& options, ScanObserver* observer) : options_(options), observer_(observer) {
     own_state_ = options.own_state;
     std::sort(own_state_.begin(), own_state_.end());
     if (!options.exclude_patterns.empty()) {
@@ -176,16 +171,15 @@ class PosixScanner final : public Scanner {
  private:
   // Which directories are entered.
   bool IsPseudo(int parent_fd, const char* name, uint64_t device);
-  std::optional<SkipReason> WhyNotDescend(int parent_fd, const char* name,
-                                          const FileIdentity& parent, const SourceStat& st);
+  std::optional<SkipReason> WhyNotDescend(int parent_fd, const char* name, const FileIdentity& parent,
+                                          const SourceStat& st);
   bool HasRules(const Node& node) const { return node.rules != nullptr || !command_line_.empty(); }
 
   // The work on one directory; `node` is busy, no lock held.
   std::unique_ptr<Block> MakeBlock(Node* node, Workbench* bench);
   bool List(Node* node, Block* block, Workbench* bench);
   void ReadIgnoreFile(Node* node, Block* block);
-  bool IsExcluded(const Node& node, std::string_view name, bool is_directory,
-                  Workbench* bench) const;
+  bool IsExcluded(const Node& node, std::string_view name, bool is_directory, Workbench* bench) const;
   int ReadSmallFile(int directory_fd, const char* name, size_t size_max, std::string* out);
 
   // The list of work.
@@ -237,8 +231,7 @@ absl::Status PosixScanner::Start() {
   int raw = open(options_.root.c_str(), O_PATH | O_CLOEXEC);
   if (raw < 0) return Annotate(SourceErrnoStatus(errno, "open"), options_.root);
   auto fd = std::make_shared<SharedFd>(raw);
-  if (int e = StatAt(raw, "", &root_.stat); e != 0)
-    return Annotate(SourceErrnoStatus(e, "stat"), options_.root);
+  if (int e = StatAt(raw, "", &root_.stat); e != 0) return Annotate(SourceErrnoStatus(e, "stat"), options_.root);
   bool is_directory = root_.stat.type == EntryType::kDirectory;
   if (is_directory) {
     int readable = -1;
@@ -249,8 +242,7 @@ absl::Status PosixScanner::Start() {
   }
   {
     absl::MutexLock lock(&pseudo_mu_);
-    pseudo_[root_.stat.identity.device] =
-        false;  // asked below; a pseudo root has nothing inside to ask about
+    pseudo_[root_.stat.identity.device] = false;  // asked below; a pseudo root has nothing inside to ask about
   }
   auto directory = std::make_shared<PosixDirectory>(fd, root_.stat);
   root_.directory = directory;
@@ -269,8 +261,7 @@ absl::Status PosixScanner::Start() {
   auto node = std::make_unique<Node>();
   node->directory = std::move(directory);
   work_.push_back({std::move(node), nullptr});
-  for (uint32_t i = 0; i < options_.prefetch_threads; ++i)
-    threads_.emplace_back([this] { RunHelper(); });
+  for (uint32_t i = 0; i < options_.prefetch_threads; ++i) threads_.emplace_back([this] { RunHelper(); });
   return absl::OkStatus();
 }
 
@@ -292,11 +283,9 @@ bool PosixScanner::IsPseudo(int parent_fd, const char* name, uint64_t device) {
   return pseudo;
 }
 
-std::optional<SkipReason> PosixScanner::WhyNotDescend(int parent_fd, const char* name,
-                                                      const FileIdentity& parent,
+std::optional<SkipReason> PosixScanner::WhyNotDescend(int parent_fd, const char* name, const FileIdentity& parent,
                                                       const SourceStat& st) {
-  if (std::binary_search(own_state_.begin(), own_state_.end(), st.identity))
-    return SkipReason::kOwnState;
+  if (std::binary_search(own_state_.begin(), own_state_.end(), st.identity)) return SkipReason::kOwnState;
   if (st.identity.device == parent.device) return std::nullopt;
   if (options_.skip_pseudo_file_systems && IsPseudo(parent_fd, name, st.identity.device)) {
     return SkipReason::kPseudoFileSystem;
@@ -305,8 +294,7 @@ std::optional<SkipReason> PosixScanner::WhyNotDescend(int parent_fd, const char*
   return std::nullopt;
 }
 
-int PosixScanner::ReadSmallFile(int directory_fd, const char* name, size_t size_max,
-                                std::string* out) {
+int PosixScanner::ReadSmallFile(int directory_fd, const char* name, size_t size_max, std::string* out) {
   int raw = -1;
   if (int e = OpenAt(directory_fd, name, 0, &raw); e != 0) return e;
   SharedFd fd(raw);
@@ -328,21 +316,17 @@ int PosixScanner::ReadSmallFile(int directory_fd, const char* name, size_t size_
 
 void PosixScanner::ReadIgnoreFile(Node* node, Block* block) {
   std::string text;
-  int e =
-      ReadSmallFile(node->fd->get(), options_.ignore_file_name.c_str(), kIgnoreFileBytesMax, &text);
+  int e = ReadSmallFile(node->fd->get(), options_.ignore_file_name.c_str(), kIgnoreFileBytesMax, &text);
   if (e == 0 && text.size() > kIgnoreFileBytesMax) e = EFBIG;
   if (e != 0) {
-    block->events.push_back({Event::Kind::kError,
-                             {},
-                             e,
-                             "read ignore file",
-                             node->directory->RelativePath(options_.ignore_file_name)});
+    block->events.push_back(
+        {Event::Kind::kError, {}, e, "read ignore file", node->directory->RelativePath(options_.ignore_file_name)});
     return;
   }
   IgnoreList list = IgnoreList::Parse(text);
   if (list.empty()) return;
-  node->rules = std::make_shared<IgnoreChain>(std::move(node->rules),
-                                              node->directory->RelativePath(""), std::move(list));
+  node->rules =
+      std::make_shared<IgnoreChain>(std::move(node->rules), node->directory->RelativePath(""), std::move(list));
 }
 
 // Reads and sorts the names. False: nothing to go on with; the block says why.
@@ -352,11 +336,9 @@ bool PosixScanner::List(Node* node, Block* block, Workbench* bench) {
     if (is_root) {
       block->fatal_error = e;
     } else if (e == ENOENT) {
-      block->events.push_back(
-          {Event::Kind::kVanished, {}, e, operation, node->directory->RelativePath("")});
+      block->events.push_back({Event::Kind::kVanished, {}, e, operation, node->directory->RelativePath("")});
     } else {
-      block->events.push_back(
-          {Event::Kind::kError, {}, e, operation, node->directory->RelativePath("")});
+      block->events.push_back({Event::Kind::kError, {}, e, operation, node->directory->RelativePath("")});
     }
     return false;
   };
@@ -390,11 +372,10 @@ bool PosixScanner::List(Node* node, Block* block, Workbench* bench) {
   if (has_cache_tag && options_.skip_cache_directories) {
     std::string head;
     const std::string tag_name(kCacheTagName);
-    if (ReadSmallFile(fd, tag_name.c_str(), kCacheTagSignature.size() - 1, &head) == 0 &&
-        head == kCacheTagSignature) {
+    if (ReadSmallFile(fd, tag_name.c_str(), kCacheTagSignature.size() - 1, &head) == 0 && head == kCacheTagSignature) {
       node->only_cache_tag = true;
-      block->events.push_back({Event::Kind::kSkipped, SkipReason::kCacheDirectory, 0, "",
-                               node->directory->RelativePath("")});
+      block->events.push_back(
+          {Event::Kind::kSkipped, SkipReason::kCacheDirectory, 0, "", node->directory->RelativePath("")});
     }
   }
   if (has_ignore_file && !node->only_cache_tag) ReadIgnoreFile(node, block);
@@ -405,8 +386,7 @@ bool PosixScanner::List(Node* node, Block* block, Workbench* bench) {
   return true;
 }
 
-bool PosixScanner::IsExcluded(const Node& node, std::string_view name, bool is_directory,
-                              Workbench* bench) const {
+bool PosixScanner::IsExcluded(const Node& node, std::string_view name, bool is_directory, Workbench* bench) const {
   bench->path.assign(node.path);
   bench->path.append(name);
   IgnoreVerdict v = command_line_.Match(bench->path, node.path.size(), is_directory);
@@ -452,8 +432,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
         continue;
       }
       if (is_directory) {
-        std::optional<SkipReason> why =
-            WhyNotDescend(fd, terminated.c_str(), node->directory->identity(), item.stat);
+        std::optional<SkipReason> why = WhyNotDescend(fd, terminated.c_str(), node->directory->identity(), item.stat);
         if (why.has_value()) {
           item.flags = kEntryNotDescended;
           tell(Event::Kind::kSkipped, *why, 0, "");
@@ -463,8 +442,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
             node->branch->directory = node->directory;
             node->branch->rules = node->rules;
           }
-          bench->path.assign(reinterpret_cast<const char*>(&item.stat.identity),
-                             sizeof(FileIdentity));
+          bench->path.assign(reinterpret_cast<const char*>(&item.stat.identity), sizeof(FileIdentity));
           bench->path.append(name);
           node->branch->queue.Push(bench->path);
         }
@@ -490,8 +468,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     block->last = true;
   }
   block->charged_bytes = kNodeBytes + sizeof(Block) + block->names.capacity() +
-                         block->items.capacity() * sizeof(Block::Item) +
-                         block->events.capacity() * sizeof(Event);
+                         block->items.capacity() * sizeof(Block::Item) + block->events.capacity() * sizeof(Event);
   return block;
 }
 
@@ -521,8 +498,8 @@ PosixScanner::Position PosixScanner::StartNext(Position branch) {
   FileIdentity identity;
   std::memcpy(&identity, record.data(), sizeof(identity));
   auto node = std::make_unique<Node>();
-  node->directory = std::make_shared<PosixDirectory>(
-      b.directory, std::string_view(record).substr(sizeof(identity)), identity);
+  node->directory =
+      std::make_shared<PosixDirectory>(b.directory, std::string_view(record).substr(sizeof(identity)), identity);
   node->rules = b.rules;
   node->busy = true;
   return work_.insert(branch, WorkItem{std::move(node), nullptr});
@@ -533,8 +510,7 @@ PosixScanner::Position PosixScanner::StartNext(Position branch) {
 PosixScanner::Position PosixScanner::TakeWork(bool room) {
   if (work_.empty()) return work_.end();
   Position head = work_.begin();
-  if (head->node != nullptr && !head->node->busy && !head->node->done &&
-      head->node->ready.size() < kBlocksAhead) {
+  if (head->node != nullptr && !head->node->busy && !head->node->done && head->node->ready.size() < kBlocksAhead) {
     head->node->busy = true;
     return head;
   }
@@ -564,8 +540,7 @@ void PosixScanner::WorkOn(Position position, Workbench* bench) {
   node->busy = false;
   node->ready.push_back(std::move(block));
   if (node->done && node->branch != nullptr) {
-    Position inserted =
-        work_.insert(std::next(position), WorkItem{nullptr, std::move(node->branch)});
+    Position inserted = work_.insert(std::next(position), WorkItem{nullptr, std::move(node->branch)});
     // Is it before first_open_? Looking as far as the next branch tells; few nodes are in between.
     Position p = std::next(inserted);
     while (p != first_open_ && p != work_.end() && p->branch == nullptr) ++p;
@@ -622,8 +597,7 @@ std::unique_ptr<Block> PosixScanner::NextBlock() {
         work_cv_.Signal();
       }
       if (wait_for_room_ > 0) {
-        bool next_is_large =
-            !work_.empty() && work_.front().node != nullptr && !work_.front().node->done;
+        bool next_is_large = !work_.empty() && work_.front().node != nullptr && !work_.front().node->done;
         if (charged_bytes_ < options_.prefetch_bytes_max / 2 || next_is_large) room_cv_.SignalAll();
       }
       return block;
@@ -650,8 +624,7 @@ void PosixScanner::Report(const Event& event) {
   switch (event.kind) {
     case Event::Kind::kError:
       ++statistics_.errors;
-      if (observer_ != nullptr)
-        observer_->OnError({event.path, event.operation, event.error_number});
+      if (observer_ != nullptr) observer_->OnError({event.path, event.operation, event.error_number});
       break;
     case Event::Kind::kSkipped:
       ++statistics_.skipped;
@@ -704,8 +677,7 @@ absl::StatusOr<bool> PosixScanner::Next(SourceEntry* entry) {
 
 class PosixSourceFs final : public SourceFs {
  public:
-  absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options,
-                                                ScanObserver* observer) override {
+  absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options, ScanObserver* observer) override {
     auto scanner = std::make_unique<PosixScanner>(options, observer);
     RETURN_IF_ERROR(scanner->Start());
     return std::unique_ptr<Scanner>(std::move(scanner));

@@ -80,7 +80,7 @@ class SourceFile {
 class SourceDirectory {
  public:
   virtual ~SourceDirectory() = default;
-  virtual Components components() const = 0;  // from the root down; O(depth)
+  virtual Components components() const = 0;                          // from the root down; O(depth)
   virtual std::string RelativePath(std::string_view name) const = 0;  // for reports
   virtual FileIdentity identity() const = 0;
 
@@ -176,8 +176,7 @@ class SourceFs {
  public:
   virtual ~SourceFs() = default;
   // `observer` may be null; it must outlive the scanner. Fails if the root cannot be opened.
-  virtual absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options,
-                                                        ScanObserver* observer) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Scanner>> Scan(const ScanOptions& options, ScanObserver* observer) = 0;
 };
 
 // Linux. Stateless, thread-safe.

@@ -49,9 +49,7 @@ class Recorder : public ScanObserver {
     errors.push_back(e);
     error_paths[e.path] = e.error_number;
   }
-  void OnSkipped(std::string_view path, SkipReason reason) override {
-    skipped[std::string(path)] = reason;
-  }
+  void OnSkipped(std::string_view path, SkipReason reason) override { skipped[std::string(path)] = reason; }
   void OnVanished(std::string_view path) override { vanished.insert(std::string(path)); }
   std::vector<SourceError> errors;
   std::map<std::string, int> error_paths;
@@ -80,9 +78,7 @@ class ScannerTest : public ::testing::Test {
   void TearDown() override { EXPECT_EQ(std::system(("rm -rf '" + root_ + "'").c_str()), 0); }
 
   std::string Path(const std::string& relative) const { return root_ + "/" + relative; }
-  void Mkdir(const std::string& relative) {
-    ASSERT_EQ(mkdir(Path(relative).c_str(), 0755), 0) << relative;
-  }
+  void Mkdir(const std::string& relative) { ASSERT_EQ(mkdir(Path(relative).c_str(), 0755), 0) << relative; }
   void Write(const std::string& relative, std::string_view text = "x") {
     int fd = open(Path(relative).c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0644);
     ASSERT_GE(fd, 0) << relative;
@@ -368,8 +364,7 @@ TEST_F(ScannerTest, ReadsExtendedAttributesOfEveryType) {
   Write("file");
   Mkdir("dir");
   Symlink("file", "link");
-  if (lsetxattr(Path("file").c_str(), "user.z", "1", 1, 0) != 0)
-    GTEST_SKIP() << "no extended attributes here";
+  if (lsetxattr(Path("file").c_str(), "user.z", "1", 1, 0) != 0) GTEST_SKIP() << "no extended attributes here";
   std::string large(3000, 'v');
   ASSERT_EQ(lsetxattr(Path("file").c_str(), "user.a", large.data(), large.size(), 0), 0);
   ASSERT_EQ(lsetxattr(Path("file").c_str(), "user.empty", "", 0, 0), 0);
@@ -380,8 +375,7 @@ TEST_F(ScannerTest, ReadsExtendedAttributesOfEveryType) {
   WalkAll(&walk);
   auto directory = walk.entries["file"].directory;
   ASSERT_OK_AND_ASSIGN(auto of_file, directory->ReadXattrs("file"));
-  EXPECT_THAT(of_file,
-              ElementsAre(Xattr{"user.a", large}, Xattr{"user.empty", ""}, Xattr{"user.z", "1"}));
+  EXPECT_THAT(of_file, ElementsAre(Xattr{"user.a", large}, Xattr{"user.empty", ""}, Xattr{"user.z", "1"}));
   EXPECT_EQ(*(*directory->OpenFile("file"))->ReadXattrs(), of_file);
   EXPECT_THAT(*directory->ReadXattrs("dir"), ElementsAre(Xattr{"user.d", "2"}));
   EXPECT_THAT(*directory->ReadXattrs(""), ElementsAre(Xattr{"user.root", "3"}));
@@ -542,8 +536,7 @@ TEST_F(ScannerTest, ChangesDuringTheWalkNeverBreakIt) {
     EXPECT_OK(walk.status);
     EXPECT_TRUE(std::is_sorted(walk.keys.begin(), walk.keys.end()));
     for (const std::string& p : walk.paths) {
-      EXPECT_TRUE(std::count(p.begin(), p.end(), '/') == 0 || p.ends_with("/f"))
-          << "left the tree: " << p;
+      EXPECT_TRUE(std::count(p.begin(), p.end(), '/') == 0 || p.ends_with("/f")) << "left the tree: " << p;
     }
   }
   stop = true;
@@ -590,8 +583,7 @@ TEST(ScannerWithoutPrivileges, ReportsUnreadableDirectoriesAndGoesOn) {
   ASSERT_EQ(std::system(("rm -rf '" + root + "'").c_str()), 0);
   ASSERT_OK(scanner);
   EXPECT_THAT(paths, ElementsAre("", "closed", "names-only", "open", "secret", "open/f"));
-  EXPECT_THAT(seen.error_paths,
-              UnorderedElementsAre(Pair("closed", EACCES), Pair("names-only/f", EACCES)));
+  EXPECT_THAT(seen.error_paths, UnorderedElementsAre(Pair("closed", EACCES), Pair("names-only/f", EACCES)));
   EXPECT_THAT(secret, StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
@@ -603,8 +595,7 @@ TEST_F(ScannerTest, IgnoreFilesApplyBelowTheirDirectory) {
   Mkdir("a/b");
   Mkdir("a/cache");
   Mkdir("build");
-  for (const char* f :
-       {"x.log", "a/x.log", "a/b/x.log", "a/b/keep.log", "a/cache/1", "build/keep", "a/build", "y"})
+  for (const char* f : {"x.log", "a/x.log", "a/b/x.log", "a/b/keep.log", "a/cache/1", "build/keep", "a/build", "y"})
     Write(f);
   Write(".holdfastignore", "*.log\n/build/\n!build/keep\n");
   Write("a/.holdfastignore", "cache/\n!b/keep.log\n");
@@ -612,13 +603,12 @@ TEST_F(ScannerTest, IgnoreFilesApplyBelowTheirDirectory) {
     options_.prefetch_threads = threads;
     Walk walk;
     WalkAll(&walk);
-    EXPECT_THAT(walk.paths, ElementsAre("", ".holdfastignore", "a", "y", "a/.holdfastignore", "a/b",
-                                        "a/build", "a/b/keep.log"));
-    EXPECT_THAT(walk.seen.skipped, UnorderedElementsAre(Pair("x.log", SkipReason::kExcluded),
-                                                        Pair("build", SkipReason::kExcluded),
-                                                        Pair("a/x.log", SkipReason::kExcluded),
-                                                        Pair("a/cache", SkipReason::kExcluded),
-                                                        Pair("a/b/x.log", SkipReason::kExcluded)));
+    EXPECT_THAT(walk.paths,
+                ElementsAre("", ".holdfastignore", "a", "y", "a/.holdfastignore", "a/b", "a/build", "a/b/keep.log"));
+    EXPECT_THAT(walk.seen.skipped,
+                UnorderedElementsAre(Pair("x.log", SkipReason::kExcluded), Pair("build", SkipReason::kExcluded),
+                                     Pair("a/x.log", SkipReason::kExcluded), Pair("a/cache", SkipReason::kExcluded),
+                                     Pair("a/b/x.log", SkipReason::kExcluded)));
   }
   options_.ignore_file_name = "";
   Walk walk;
@@ -644,8 +634,8 @@ TEST_F(ScannerTest, AnUnusableIgnoreFileIsAnError) {
   Write("e/.holdfastignore", std::string((1 << 20) + 1, '\n'));
   Walk walk;
   WalkAll(&walk);
-  EXPECT_THAT(walk.seen.error_paths, UnorderedElementsAre(Pair("d/.holdfastignore", ELOOP),
-                                                          Pair("e/.holdfastignore", EFBIG)));
+  EXPECT_THAT(walk.seen.error_paths,
+              UnorderedElementsAre(Pair("d/.holdfastignore", ELOOP), Pair("e/.holdfastignore", EFBIG)));
   EXPECT_THAT(walk.paths, Contains("d/a"));
 }
 
@@ -662,9 +652,8 @@ TEST_F(ScannerTest, CacheDirectoriesKeepOnlyTheirTag) {
   {
     Walk walk;
     WalkAll(&walk);
-    EXPECT_THAT(walk.paths,
-                ElementsAre("", "bad", "good", "link", "bad/CACHEDIR.TAG", "bad/data", "bad/sub",
-                            "good/CACHEDIR.TAG", "link/CACHEDIR.TAG", "link/data", "link/sub"));
+    EXPECT_THAT(walk.paths, ElementsAre("", "bad", "good", "link", "bad/CACHEDIR.TAG", "bad/data", "bad/sub",
+                                        "good/CACHEDIR.TAG", "link/CACHEDIR.TAG", "link/data", "link/sub"));
     EXPECT_THAT(walk.seen.skipped, ElementsAre(Pair("good", SkipReason::kCacheDirectory)));
   }
   options_.skip_cache_directories = false;
@@ -695,8 +684,7 @@ TEST_F(ScannerTest, OwnStateIsKeptButNotEntered) {
 
 TEST_F(ScannerTest, OneFileSystemStopsAtMountPoints) {
   Mkdir("mounted");
-  if (mount("none", Path("mounted").c_str(), "tmpfs", 0, nullptr) != 0)
-    GTEST_SKIP() << "cannot mount";
+  if (mount("none", Path("mounted").c_str(), "tmpfs", 0, nullptr) != 0) GTEST_SKIP() << "cannot mount";
   Write("mounted/inside");
   Mkdir("plain");
   Write("plain/inside");
@@ -706,8 +694,7 @@ TEST_F(ScannerTest, OneFileSystemStopsAtMountPoints) {
   Walk staying;
   WalkAll(&staying);
   ASSERT_EQ(umount2(Path("mounted").c_str(), MNT_DETACH), 0);
-  EXPECT_THAT(crossing.paths,
-              ElementsAre("", "mounted", "plain", "mounted/inside", "plain/inside"));
+  EXPECT_THAT(crossing.paths, ElementsAre("", "mounted", "plain", "mounted/inside", "plain/inside"));
   EXPECT_EQ(crossing.entries["mounted"].flags, 0u);
   EXPECT_THAT(staying.paths, ElementsAre("", "mounted", "plain", "plain/inside"));
   EXPECT_EQ(staying.entries["mounted"].flags, kEntryNotDescended);

@@ -60,8 +60,7 @@ int SpillFile::Read(uint64_t offset, size_t size, std::string* out) const {
   size_t done = 0;
   int error = 0;
   while (done < size) {
-    ssize_t n =
-        pread(fd_, out->data() + old + done, size - done, static_cast<off_t>(offset + done));
+    ssize_t n = pread(fd_, out->data() + old + done, size - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) error = errno;
     if (n <= 0) break;
@@ -173,8 +172,7 @@ void SortedNames::SpillMemory() {
 
 void SortedNames::Sort() {
   SortMemory();
-  size_t buffer_size =
-      std::clamp<size_t>((2 << 20) / std::max<size_t>(runs_.size(), 1), 8 << 10, 128 << 10);
+  size_t buffer_size = std::clamp<size_t>((2 << 20) / std::max<size_t>(runs_.size(), 1), 8 << 10, 128 << 10);
   for (auto& run : runs_) {
     run->buffer_size = buffer_size;
     run->Fill(spill_, &error_);
@@ -255,8 +253,7 @@ bool RecordQueue::Pop(std::string* record) {
     head_pos_ = 0;
     if (spill_pos_ < spill_.size()) {
       size_t before = head_.size();
-      int e = spill_.Read(spill_pos_, std::min<uint64_t>(kReadBytes, spill_.size() - spill_pos_),
-                          &head_);
+      int e = spill_.Read(spill_pos_, std::min<uint64_t>(kReadBytes, spill_.size() - spill_pos_), &head_);
       if (e != 0) {  // what the file held is lost; the tail begins at a record
         error_ = e;
         spill_pos_ = spill_.size();

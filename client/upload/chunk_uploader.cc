@@ -83,7 +83,8 @@ absl::Status ChunkUploader::ReceiveOne() {
   if (sent.bytes == 0) {
     have_answers_.push_back(std::move(answer.have));
   } else {
-    if (answer.appended_bytes != sent.bytes) return absl::InternalError("the server took another number of bytes than sent");
+    if (answer.appended_bytes != sent.bytes)
+      return absl::InternalError("the server took another number of bytes than sent");
     held_bytes_ -= sent.held;
   }
   return absl::OkStatus();
@@ -94,7 +95,8 @@ absl::Status ChunkUploader::Send(Batch& batch) {
     while (have_answers_.empty()) RETURN_IF_ERROR(ReceiveOne());
     const std::string have = std::move(have_answers_.front());
     have_answers_.erase(have_answers_.begin());
-    if (have.size() != batch.chunks.size()) return absl::InternalError("the server answered for another number of chunks");
+    if (have.size() != batch.chunks.size())
+      return absl::InternalError("the server answered for another number of chunks");
     std::unique_ptr<RecordBuffer> message;
     size_t used = 0;
     auto send_message = [&]() -> absl::Status {
@@ -122,8 +124,8 @@ absl::Status ChunkUploader::Send(Batch& batch) {
       if (sealed_++ % kVerifyEvery == 0) {
         absl::Status opened = verifier_.Check(p.ref, {message->data() + used, record_bytes});
         if (!opened.ok()) {
-          return absl::InternalError(absl::StrCat("a chunk does not open right after it was sealed (bad memory?): ",
-                                                  opened.message()));
+          return absl::InternalError(
+              absl::StrCat("a chunk does not open right after it was sealed (bad memory?): ", opened.message()));
         }
       }
       used += record_bytes;

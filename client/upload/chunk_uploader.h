@@ -18,7 +18,8 @@
 
 namespace holdfast {
 
-// Opens a sample of sealed chunks again. Shared by all uploaders, because its buffers are as large as a chunk. Thread-safe.
+// Opens a sample of sealed chunks again. Shared by all uploaders, because its buffers are as large as a chunk.
+// Thread-safe.
 class SealVerifier {
  public:
   explicit SealVerifier(const SealingKeys& keys) : opener_(keys) {}
@@ -86,7 +87,7 @@ class ChunkUploader {
     std::vector<Pending> chunks;
     size_t asked = 0;  // ids in the have message
   };
-  absl::Status Turn();             // asks for the open batch, sends the one before
+  absl::Status Turn();  // asks for the open batch, sends the one before
   absl::Status Ask(Batch& batch);
   absl::Status Send(Batch& batch);
   absl::Status ReceiveOne();

@@ -13,11 +13,7 @@ constexpr size_t kMessageBytesTarget = 1u << 20;
 
 PageUploader::PageUploader(UploadTransport& transport, const SealingKeys& keys, UploadCounters& counters,
                            std::function<absl::Status()> flush_chunks)
-    : transport_(transport),
-      keys_(keys),
-      counters_(counters),
-      flush_chunks_(std::move(flush_chunks)),
-      sealer_(keys) {}
+    : transport_(transport), keys_(keys), counters_(counters), flush_chunks_(std::move(flush_chunks)), sealer_(keys) {}
 
 absl::StatusOr<ChunkRef> PageUploader::StorePage(EncodedPage page) {
   Held held;
@@ -49,14 +45,15 @@ absl::StatusOr<std::string> PageUploader::Ask(absl::Span<const ChunkId> ids) {
     absl::Span<const ChunkId> part = ids.subspan(i, kIdsPerQuestion);
     RETURN_IF_ERROR(transport_.SendHave(part));
     ASSIGN_OR_RETURN(UploadAnswer answer, transport_.Receive());
-    if (answer.have.size() != part.size()) return absl::InternalError("the server answered for another number of chunks");
+    if (answer.have.size() != part.size())
+      return absl::InternalError("the server answered for another number of chunks");
     have += answer.have;
   }
   return have;
 }
 
-// Children that the server has not confirmed yet. All that workers offered before these pages were held is there by now;
-// chunks of unchanged files it must promise.
+// Children that the server has not confirmed yet. All that workers offered before these pages were held is there by
+// now; chunks of unchanged files it must promise.
 absl::Status PageUploader::AskChildren(const std::vector<const Held*>& pages) {
   std::vector<ChunkId> ids;
   for (const Held* page : pages) {

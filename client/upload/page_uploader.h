@@ -1,8 +1,8 @@
 // Uploads tree bodies: takes them from the tree builder, holds them until their children are at the server, asks for
-// them in batches and sends those that are missing. A page is accepted only if each child was promised to or uploaded by
-// this session, so the children of pages that are really new are asked for as well: what a worker has offered by now may
-// still be on its way, and what an unchanged file relies on must be promised. One thread. Memory: kHeldBytesMax of pages and
-// kConfirmedMax ids.
+// them in batches and sends those that are missing. A page is accepted only if each child was promised to or uploaded
+// by this session, so the children of pages that are really new are asked for as well: what a worker has offered by now
+// may still be on its way, and what an unchanged file relies on must be promised. One thread. Memory: kHeldBytesMax of
+// pages and kConfirmedMax ids.
 #ifndef HOLDFAST_CLIENT_UPLOAD_PAGE_UPLOADER_H_
 #define HOLDFAST_CLIENT_UPLOAD_PAGE_UPLOADER_H_
 

@@ -32,9 +32,7 @@ class FixedSecret {
 
   const uint8_t* ExposeBytes() const { return bytes_.data(); }
   uint8_t* MutableBytes() { return bytes_.data(); }
-  std::string_view ExposeView() const {
-    return {reinterpret_cast<const char*>(bytes_.data()), N};
-  }
+  std::string_view ExposeView() const { return {reinterpret_cast<const char*>(bytes_.data()), N}; }
   // Constant time.
   bool operator==(const FixedSecret& o) const {
     uint8_t acc = 0;

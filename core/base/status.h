@@ -29,18 +29,16 @@ inline std::string_view StdView(absl::string_view s) { return {s.data(), s.size(
 inline absl::Status Annotate(const absl::Status& status, std::string_view context) {
   if (status.ok()) return status;
   absl::Status out(status.code(), absl::StrCat(AbslView(context), ": ", status.message()));
-  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
-    out.SetPayload(url, payload);
-  });
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { out.SetPayload(url, payload); });
   return out;
 }
 
 }  // namespace holdfast
 
-#define RETURN_IF_ERROR(expr)                    \
-  do {                                           \
-    absl::Status _hf_status = (expr);            \
-    if (!_hf_status.ok()) return _hf_status;     \
+#define RETURN_IF_ERROR(expr)                \
+  do {                                       \
+    absl::Status _hf_status = (expr);        \
+    if (!_hf_status.ok()) return _hf_status; \
   } while (0)
 
 #define HF_STATUS_CONCAT_INNER(a, b) a##b
@@ -49,7 +47,6 @@ inline absl::Status Annotate(const absl::Status& status, std::string_view contex
   auto tmp = (expr);                        \
   if (!tmp.ok()) return tmp.status();       \
   lhs = *std::move(tmp)
-#define ASSIGN_OR_RETURN(lhs, expr) \
-  HF_ASSIGN_OR_RETURN(HF_STATUS_CONCAT(_hf_statusor_, __LINE__), lhs, expr)
+#define ASSIGN_OR_RETURN(lhs, expr) HF_ASSIGN_OR_RETURN(HF_STATUS_CONCAT(_hf_statusor_, __LINE__), lhs, expr)
 
 #endif  // HOLDFAST_CORE_BASE_STATUS_H_

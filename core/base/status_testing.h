@@ -31,8 +31,7 @@ MATCHER_P(StatusIs, code, std::string("has status ") + absl::StatusCodeToString(
 MATCHER_P2(StatusIs, code, message, std::string("has status ") + absl::StatusCodeToString(code)) {
   absl::Status s = ToStatus(arg);
   *result_listener << s.ToString();
-  return s.code() == code &&
-         ::testing::Matches(::testing::HasSubstr(message))(std::string(s.message()));
+  return s.code() == code && ::testing::Matches(::testing::HasSubstr(message))(std::string(s.message()));
 }
 MATCHER_P(IsOkAndHolds, inner, "is OK and holds the value") {
   if (!arg.ok()) {
@@ -45,11 +44,10 @@ MATCHER_P(IsOkAndHolds, inner, "is OK and holds the value") {
 
 #define EXPECT_OK(expr) EXPECT_THAT((expr), ::holdfast::IsOk())
 #define ASSERT_OK(expr) ASSERT_THAT((expr), ::holdfast::IsOk())
-#define HF_ASSERT_OK_AND_ASSIGN(tmp, lhs, expr)            \
-  auto tmp = (expr);                                       \
-  ASSERT_TRUE(tmp.ok()) << tmp.status().ToString();        \
+#define HF_ASSERT_OK_AND_ASSIGN(tmp, lhs, expr)     \
+  auto tmp = (expr);                                \
+  ASSERT_TRUE(tmp.ok()) << tmp.status().ToString(); \
   lhs = *std::move(tmp)
-#define ASSERT_OK_AND_ASSIGN(lhs, expr) \
-  HF_ASSERT_OK_AND_ASSIGN(HF_STATUS_CONCAT(_hf_assert_, __LINE__), lhs, expr)
+#define ASSERT_OK_AND_ASSIGN(lhs, expr) HF_ASSERT_OK_AND_ASSIGN(HF_STATUS_CONCAT(_hf_assert_, __LINE__), lhs, expr)
 
 #endif  // HOLDFAST_CORE_BASE_STATUS_TESTING_H_

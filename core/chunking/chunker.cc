@@ -49,9 +49,9 @@ Chunker::Chunker(const Key128& cut_key, const ChunkerParams& params, ChunkerIsa 
 #if defined(__x86_64__)
   if (isa_ == ChunkerIsa::kPortable) return;
   internal::PrepareKeys(cut_key.ExposeBytes(), static_cast<int>(params.mask_bits), &keys_);
-  scan_ = isa_ == ChunkerIsa::kAesNi          ? internal::ScanAesNi
-          : internal::CpuHasVaes512()         ? internal::ScanVaes512
-                                              : internal::ScanVaes256;
+  scan_ = isa_ == ChunkerIsa::kAesNi  ? internal::ScanAesNi
+          : internal::CpuHasVaes512() ? internal::ScanVaes512
+                                      : internal::ScanVaes256;
 #endif
 }
 

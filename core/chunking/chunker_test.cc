@@ -19,18 +19,18 @@ namespace holdfast::chunking_internal {
 
 // The VAES kernels with their one special instruction taken apart, for processors that lack it.
 #define HF_TARGET256 __attribute__((target("aes,avx2")))
-#define HF_TARGET512 __attribute__((target("aes,avx2,avx512f,avx512bw,avx512dq,avx512vl")))
+#define HF_TARGET512 __attribute__((HF_NO_ASAN, target("aes,avx2,avx512f,avx512bw,avx512dq,avx512vl")))
 HF_TARGET256 inline __m256i AesEnc256(__m256i s, __m256i k) {
   const __m128i low = _mm_aesenc_si128(_mm256_castsi256_si128(s), _mm256_castsi256_si128(k));
   const __m128i high = _mm_aesenc_si128(_mm256_extracti128_si256(s, 1), _mm256_extracti128_si256(k, 1));
   return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 HF_TARGET512 inline __m512i AesEnc512(__m512i s, __m512i k) {
-  alignas(64) __m128i state[4], key[4];
-  _mm512_store_si512(state, s);
-  _mm512_store_si512(key, k);
+  __m128i state[4], key[4];
+  _mm512_storeu_si512(state, s);
+  _mm512_storeu_si512(key, k);
   for (int i = 0; i < 4; ++i) state[i] = _mm_aesenc_si128(state[i], key[i]);
-  return _mm512_load_si512(state);
+  return _mm512_loadu_si512(state);
 }
 #define HF_AESENC256 AesEnc256
 #define HF_AESENC512 AesEnc512

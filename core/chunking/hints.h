@@ -7,11 +7,11 @@
 //   3. Assemble(): the chunks of the whole file in order, or the start of one more scan (a scan overtook a verified
 //      chunk): do it like those of step 2 and call again. Each such call makes progress.
 //
-// Why it is exact: the length of a chunk depends only on where it starts, the bytes from there on and the end of the run.
-// Equal bytes at a chunk's start thus give an equal cut, unless the previous chunk was ended by its run's end, which is
-// no cut; such a chunk counts only where a run ends at the same offset. Whether a chunk starts there at all is decided
-// in step 3. What the previous version says is trusted for speed only if it was cut by the same key and parameters.
-// Not thread-safe. About 50 bytes of memory per chunk.
+// Why it is exact: the length of a chunk depends only on where it starts, the bytes from there on and the end of the
+// run. Equal bytes at a chunk's start thus give an equal cut, unless the previous chunk was ended by its run's end,
+// which is no cut; such a chunk counts only where a run ends at the same offset. Whether a chunk starts there at all is
+// decided in step 3. What the previous version says is trusted for speed only if it was cut by the same key and
+// parameters. Not thread-safe. About 50 bytes of memory per chunk.
 #ifndef HOLDFAST_CORE_CHUNKING_HINTS_H_
 #define HOLDFAST_CORE_CHUNKING_HINTS_H_
 

@@ -165,8 +165,7 @@ TEST_F(Hints, GiveTheChunksOfAFullScanAfterAnyEdit) {
     }
     const std::vector<PreviousPiece> previous = AsPrevious(FullScan(chunker_, old));
     const Work work = Replan(chunker_, old.bytes, previous, now);
-    ASSERT_NO_FATAL_FAILURE(
-        ExpectSame(work.pieces, FullScan(chunker_, now), previous, old.bytes, now));
+    ASSERT_NO_FATAL_FAILURE(ExpectSame(work.pieces, FullScan(chunker_, now), previous, old.bytes, now));
   }
 }
 
@@ -218,8 +217,9 @@ TEST_F(Hints, TakeAnEmptyFileAndNoHints) {
 TEST_F(Hints, SurviveNonsenseFromThePreviousSnapshot) {
   File file{RandomBytes(rng_, 20000), {{0, 20000}}};
   const std::vector<PreviousPiece> nonsense = {
-      {UINT64_MAX, UINT64_MAX, false}, {0, 0, false},        {19999, UINT64_MAX, false}, {5, UINT64_MAX - 3, true},
-      {20000, 1, false},               {19000, 1001, false}, {UINT64_MAX - 1, 2, true}};
+      {UINT64_MAX, UINT64_MAX, false}, {0, 0, false},     {19999, UINT64_MAX, false},
+      {5, UINT64_MAX - 3, true},       {20000, 1, false}, {19000, 1001, false},
+      {UINT64_MAX - 1, 2, true}};
   RechunkPlanner planner(file.runs, nonsense);
   EXPECT_TRUE(planner.ToVerify().empty());
   const Work work = Replan(chunker_, file.bytes, nonsense, file);

@@ -16,7 +16,7 @@
 namespace holdfast::chunking_internal {
 
 struct ScanKeys {
-  alignas(64) unsigned char round[11][16];
+  alignas(16) unsigned char round[11][16];
   unsigned char key9_filter[16];
   unsigned char filter[16];  // 0xff in the bytes that nine rounds must make zero, 0 elsewhere; at least one is set
   uint64_t mask;
@@ -27,6 +27,10 @@ struct ScanKeys {
 using ScanFunction = size_t (*)(const uint8_t* data, size_t from, size_t to, const ScanKeys& keys);
 
 #if defined(__x86_64__)
+// AddressSanitizer's fake stack aligns frames to 32 bytes at most with gcc 12; functions that keep 64-byte vectors in theirs
+// must do without it.
+#define HF_NO_ASAN no_sanitize_address
+
 bool CpuHasAesNi();
 bool CpuHasVaes256();
 bool CpuHasVaes512();

@@ -7,7 +7,8 @@
 
 namespace holdfast::chunking_internal {
 
-// __builtin_cpu_supports answers no when the system does not save the wide registers. Clang 16 does not know "vaes" there.
+// __builtin_cpu_supports answers no when the system does not save the wide registers. Clang 16 does not know "vaes"
+// there.
 bool CpuHasVaes256() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
@@ -20,7 +21,7 @@ bool CpuHasVaes512() {
 }
 
 #define HF_TARGET256 __attribute__((target("aes,avx2,vaes")))
-#define HF_TARGET512 __attribute__((target("aes,avx2,vaes,avx512f,avx512bw,avx512dq,avx512vl")))
+#define HF_TARGET512 __attribute__((HF_NO_ASAN, target("aes,avx2,vaes,avx512f,avx512bw,avx512dq,avx512vl")))
 #define HF_AESENC256 _mm256_aesenc_epi128
 #define HF_AESENC512 _mm512_aesenc_epi128
 #define HF_SCAN256 ScanVaes256

@@ -83,8 +83,8 @@ size_t Compressor::Compress(int level, std::string_view in, char* out, size_t ca
     // For inputs of up to 256 KiB zstd's table turns level 2 into another strategy: half as fast on text of many short
     // matches, and hardly smaller. The level keeps what it is on larger inputs.
     const bool pin = level == 2;
-    for (const auto& [parameter, value] : {std::pair{ZSTD_c_strategy, int{ZSTD_fast}}, std::pair{ZSTD_c_hashLog, 16},
-                                           std::pair{ZSTD_c_minMatch, 6}}) {
+    for (const auto& [parameter, value] :
+         {std::pair{ZSTD_c_strategy, int{ZSTD_fast}}, std::pair{ZSTD_c_hashLog, 16}, std::pair{ZSTD_c_minMatch, 6}}) {
       const size_t pinned = ZSTD_CCtx_setParameter(impl_->context, parameter, pin ? value : 0);  // 0: by the level
       assert(!ZSTD_isError(pinned));
     }

@@ -1,5 +1,5 @@
-// zstd (RFC 8878) on whole chunks. One Compressor and one Decompressor per thread: they keep their working memory (about
-// 1 MB at level 1) between chunks. zstd's own headers stay in the .cc file.
+// zstd (RFC 8878) on whole chunks. One Compressor and one Decompressor per thread: they keep their working memory
+// (about 1 MB at level 1) between chunks. zstd's own headers stay in the .cc file.
 #ifndef HOLDFAST_CORE_COMPRESSION_CODEC_H_
 #define HOLDFAST_CORE_COMPRESSION_CODEC_H_
 
@@ -23,8 +23,8 @@ class Compressor {
   ~Compressor();
   Compressor(const Compressor&) = delete;
   Compressor& operator=(const Compressor&) = delete;
-  // One frame with the content size, without a checksum (the AEAD and the id are better ones). Returns its size, or 0 when
-  // it would not fit into `capacity` or not be smaller than `in`. Level 0 is not a level.
+  // One frame with the content size, without a checksum (the AEAD and the id are better ones). Returns its size, or 0
+  // when it would not fit into `capacity` or not be smaller than `in`. Level 0 is not a level.
   size_t Compress(int level, std::string_view in, char* out, size_t capacity);
 
  private:

@@ -111,7 +111,7 @@ TEST(Codec, RefusesEveryTruncationAndAnythingBehindTheFrame) {
   for (size_t n : {200u, 5000u, 300000u}) {
     const std::string in = Words(rng, n);
     const std::string frame = Compressed(in);
-    for (size_t cut = 0; cut < frame.size(); cut += n > 10000 && cut > 300 ? 211 : 1) {
+    for (size_t cut = 0; cut<frame.size(); cut += n> 10000 && cut > 300 ? 211 : 1) {
       ASSERT_THAT(Decompressed(std::string(frame, 0, cut), n), StatusIs(absl::StatusCode::kDataLoss)) << cut;
     }
     EXPECT_THAT(Decompressed(frame + '\0', n), StatusIs(absl::StatusCode::kDataLoss));
@@ -187,8 +187,7 @@ TEST(Codec, RefusesHugeContentSizes) {
 }
 
 TEST(Codec, RefusesDictionariesSkippableAndForeignFrames) {
-  EXPECT_THAT(Decompressed(Frame(std::string("\x01\x50\x07", 3), 1000), 1000),
-              StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(Decompressed(Frame(std::string("\x01\x50\x07", 3), 1000), 1000), StatusIs(absl::StatusCode::kDataLoss));
   EXPECT_THAT(Decompressed(Frame(std::string("\x08\x50", 2), 1000), 1000), StatusIs(absl::StatusCode::kDataLoss));
   const std::string skippable("\x50\x2a\x4d\x18\x04\0\0\0abcd", 12);
   EXPECT_THAT(Decompressed(skippable, 0), StatusIs(absl::StatusCode::kDataLoss));

@@ -29,9 +29,7 @@ const EVP_AEAD* Algorithm(AeadAlgorithm algorithm) {
 
 }  // namespace
 
-bool IsKnownAead(uint8_t algorithm) {
-  return Algorithm(static_cast<AeadAlgorithm>(algorithm)) != nullptr;
-}
+bool IsKnownAead(uint8_t algorithm) { return Algorithm(static_cast<AeadAlgorithm>(algorithm)) != nullptr; }
 
 struct Aead::Impl {
   EVP_AEAD_CTX context;  // holds the key schedule; wiped by ~Aead
@@ -40,8 +38,8 @@ struct Aead::Impl {
 Aead::Aead(AeadAlgorithm algorithm, const Key256& key) : impl_(std::make_unique<Impl>()) {
   const EVP_AEAD* aead = Algorithm(algorithm);
   if (aead == nullptr) Die("unknown algorithm");
-  if (EVP_AEAD_CTX_init(&impl_->context, aead, key.ExposeBytes(), Key256::kSizeInBytes,
-                        kAeadTagSizeInBytes, nullptr) != 1) {
+  if (EVP_AEAD_CTX_init(&impl_->context, aead, key.ExposeBytes(), Key256::kSizeInBytes, kAeadTagSizeInBytes, nullptr) !=
+      1) {
     Die("context initialisation failed");
   }
 }
@@ -54,9 +52,8 @@ Aead::~Aead() {
 
 void Aead::Seal(const AeadNonce& nonce, std::string_view aad, std::string_view in, char* out) const {
   size_t written = 0;
-  if (EVP_AEAD_CTX_seal(&impl_->context, reinterpret_cast<uint8_t*>(out), &written,
-                        in.size() + kAeadTagSizeInBytes, nonce.data(), nonce.size(), Bytes(in),
-                        in.size(), Bytes(aad), aad.size()) != 1 ||
+  if (EVP_AEAD_CTX_seal(&impl_->context, reinterpret_cast<uint8_t*>(out), &written, in.size() + kAeadTagSizeInBytes,
+                        nonce.data(), nonce.size(), Bytes(in), in.size(), Bytes(aad), aad.size()) != 1 ||
       written != in.size() + kAeadTagSizeInBytes) {
     Die("sealing failed");
   }
@@ -66,9 +63,8 @@ bool Aead::Open(const AeadNonce& nonce, std::string_view aad, std::string_view i
   if (in.size() < kAeadTagSizeInBytes) return false;
   size_t size = in.size() - kAeadTagSizeInBytes;
   // The open-gather interface writes exactly `size` bytes; the plain one wants room for the tag as well.
-  if (EVP_AEAD_CTX_open_gather(&impl_->context, reinterpret_cast<uint8_t*>(out), nonce.data(),
-                               nonce.size(), Bytes(in), size, Bytes(in) + size, kAeadTagSizeInBytes,
-                               Bytes(aad), aad.size()) != 1) {
+  if (EVP_AEAD_CTX_open_gather(&impl_->context, reinterpret_cast<uint8_t*>(out), nonce.data(), nonce.size(), Bytes(in),
+                               size, Bytes(in) + size, kAeadTagSizeInBytes, Bytes(aad), aad.size()) != 1) {
     ERR_clear_error();  // the library keeps a per-thread queue of failures
     return false;
   }
@@ -81,8 +77,7 @@ std::string Aead::Seal(const AeadNonce& nonce, std::string_view aad, std::string
   return out;
 }
 
-absl::StatusOr<std::string> Aead::Open(const AeadNonce& nonce, std::string_view aad,
-                                       std::string_view in) const {
+absl::StatusOr<std::string> Aead::Open(const AeadNonce& nonce, std::string_view aad, std::string_view in) const {
   if (in.size() < kAeadTagSizeInBytes) {
     return absl::DataLossError("sealed bytes are shorter than an authentication tag");
   }

@@ -1,5 +1,5 @@
-// Authenticated encryption with associated data. A context is immutable after creation and thread-safe. About 4 GB/s per
-// core with AES-NI; creating one costs a key schedule (well below 1 us).
+// Authenticated encryption with associated data. A context is immutable after creation and thread-safe. About 4 GB/s
+// per core with AES-NI; creating one costs a key schedule (well below 1 us).
 #ifndef HOLDFAST_CORE_CRYPTO_AEAD_H_
 #define HOLDFAST_CORE_CRYPTO_AEAD_H_
 

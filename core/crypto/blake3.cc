@@ -7,9 +7,7 @@
 namespace holdfast {
 namespace {
 blake3_hasher* Hasher(unsigned char* state) { return reinterpret_cast<blake3_hasher*>(state); }
-const blake3_hasher* Hasher(const unsigned char* state) {
-  return reinterpret_cast<const blake3_hasher*>(state);
-}
+const blake3_hasher* Hasher(const unsigned char* state) { return reinterpret_cast<const blake3_hasher*>(state); }
 }  // namespace
 
 Blake3::Blake3() {

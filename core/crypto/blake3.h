@@ -1,4 +1,5 @@
-// BLAKE3 (github.com/BLAKE3-team/BLAKE3-specs), plain and keyed, with any output length. 5 GB/s per core from 16 KiB on.
+// BLAKE3 (github.com/BLAKE3-team/BLAKE3-specs), plain and keyed, with any output length. 5 GB/s per core from 16 KiB
+// on.
 #ifndef HOLDFAST_CORE_CRYPTO_BLAKE3_H_
 #define HOLDFAST_CORE_CRYPTO_BLAKE3_H_
 
@@ -14,9 +15,9 @@ namespace holdfast {
 // One message at a time, one thread at a time; copyable by value (a copy goes on from the same state).
 class Blake3 {
  public:
-  Blake3();                           // plain hash
+  Blake3();                            // plain hash
   explicit Blake3(const Key256& key);  // keyed hash
-  ~Blake3();                          // wipes
+  ~Blake3();                           // wipes
   Blake3(const Blake3&) = default;
   Blake3& operator=(const Blake3&) = default;
   Blake3& Update(std::string_view bytes);

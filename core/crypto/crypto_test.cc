@@ -50,8 +50,8 @@ const AeadVector kAeadVectors[] = {
      "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
      "76fc6ece0f4e1768cddf8853bb2d551b"},
     {"NIST CAVP gcmEncryptExtIV256", AeadAlgorithm::kAes256Gcm,
-     "73ad7bbbbc640c845a150f67d058b279849370cd2c1f3c67c4dd6c869213e13a", "a330a184fc245812f4820caa",
-     "e91428be04", "f0535fe211", "e9b8a896da9115ed79f26a030c14947b3e454db9e7"},
+     "73ad7bbbbc640c845a150f67d058b279849370cd2c1f3c67c4dd6c869213e13a", "a330a184fc245812f4820caa", "e91428be04",
+     "f0535fe211", "e9b8a896da9115ed79f26a030c14947b3e454db9e7"},
     {"RFC 8439, 2.8.2", AeadAlgorithm::kChaCha20Poly1305,
      "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f", "070000004041424344454647",
      "50515253c0c1c2c3c4c5c6c7",
@@ -95,8 +95,7 @@ TEST(Aead, WorksInPlace) {
 }
 
 class EachAead : public ::testing::TestWithParam<AeadAlgorithm> {};
-INSTANTIATE_TEST_SUITE_P(, EachAead,
-                         ::testing::Values(AeadAlgorithm::kAes256Gcm, AeadAlgorithm::kChaCha20Poly1305));
+INSTANTIATE_TEST_SUITE_P(, EachAead, ::testing::Values(AeadAlgorithm::kAes256Gcm, AeadAlgorithm::kChaCha20Poly1305));
 
 TEST_P(EachAead, RefusesEveryFlippedBit) {
   std::string aad = "header", nonce_bytes = "twelve bytes", key_bytes(32, 'k');
@@ -239,9 +238,9 @@ TEST(Argon2id, AgreesWithAnIndependentImplementation) {
 
 TEST(Argon2id, RefusesParametersOutsideOfTheLimits) {
   std::string salt(16, 's');
-  for (Argon2Params params : {Argon2Params{19 * 1024 - 1, 1}, Argon2Params{1024 * 1024 + 1, 1},
-                              Argon2Params{19 * 1024, 0}, Argon2Params{19 * 1024, 17}, Argon2Params{0, 0},
-                              Argon2Params{UINT32_MAX, UINT32_MAX}}) {
+  for (Argon2Params params :
+       {Argon2Params{19 * 1024 - 1, 1}, Argon2Params{1024 * 1024 + 1, 1}, Argon2Params{19 * 1024, 0},
+        Argon2Params{19 * 1024, 17}, Argon2Params{0, 0}, Argon2Params{UINT32_MAX, UINT32_MAX}}) {
     EXPECT_THAT(Argon2id("p", salt, params), StatusIs(absl::StatusCode::kInvalidArgument));
   }
   EXPECT_THAT(Argon2id("p", "short salt", {}), StatusIs(absl::StatusCode::kInvalidArgument, "salt"));

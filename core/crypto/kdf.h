@@ -18,7 +18,7 @@ std::array<uint8_t, 32> HmacSha256(const Key256& key, std::string_view message);
 // Constant-time comparison.
 bool EqualInConstantTime(std::string_view a, std::string_view b);
 
-inline constexpr uint32_t kArgon2MemoryKibMin = 19 * 1024;   // OWASP's floor
+inline constexpr uint32_t kArgon2MemoryKibMin = 19 * 1024;    // OWASP's floor
 inline constexpr uint32_t kArgon2MemoryKibMax = 1024 * 1024;  // what a browser can still do
 inline constexpr uint32_t kArgon2PassesMin = 1;
 inline constexpr uint32_t kArgon2PassesMax = 16;
@@ -30,8 +30,8 @@ struct Argon2Params {
 };                                  // lanes are always 1, so that a browser can do it
 // INVALID_ARGUMENT outside of the ranges above. Cheap: parameters that came from outside are checked before any work.
 absl::Status CheckArgon2Params(const Argon2Params& params);
-// 64 bytes. INVALID_ARGUMENT outside the ranges above or with a salt that is not 16 bytes; RESOURCE_EXHAUSTED without the
-// memory. Costs about 0.2 s with the defaults.
+// 64 bytes. INVALID_ARGUMENT outside the ranges above or with a salt that is not 16 bytes; RESOURCE_EXHAUSTED without
+// the memory. Costs about 0.2 s with the defaults.
 absl::StatusOr<Key512> Argon2id(std::string_view secret, std::string_view salt, const Argon2Params& params);
 
 }  // namespace holdfast

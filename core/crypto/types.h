@@ -13,8 +13,8 @@ using Key128 = FixedSecret<struct Key128Tag, 16>;  // AES-128: cut decisions
 using Key512 = FixedSecret<struct Key512Tag, 64>;  // Argon2id output: KEK and commitment
 
 enum class AeadAlgorithm : uint8_t {
-  kAes256Gcm = 1,          // NIST SP 800-38D
-  kChaCha20Poly1305 = 2,   // RFC 8439
+  kAes256Gcm = 1,         // NIST SP 800-38D
+  kChaCha20Poly1305 = 2,  // RFC 8439
 };
 inline constexpr size_t kAeadNonceSizeInBytes = 12;
 inline constexpr size_t kAeadTagSizeInBytes = 16;

@@ -39,9 +39,7 @@ std::string RandomSalt(Random& random) {
   return salt;
 }
 
-absl::Status Damaged(std::string_view what) {
-  return absl::DataLossError(absl::StrCat("manifest: ", AbslView(what)));
-}
+absl::Status Damaged(std::string_view what) { return absl::DataLossError(absl::StrCat("manifest: ", AbslView(what))); }
 
 }  // namespace
 
@@ -68,8 +66,7 @@ absl::StatusOr<pb::ManifestCore> ParseManifestCore(std::string_view bytes) {
 
 absl::StatusOr<ParsedManifest> ParseManifest(std::string_view bytes) {
   ParsedManifest out;
-  if (bytes.size() > kManifestBytesMax ||
-      !out.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  if (bytes.size() > kManifestBytesMax || !out.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return Damaged("does not parse");
   }
   out.id = ManifestIdOf(bytes);
@@ -107,8 +104,8 @@ absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb:
 
   std::string salt = RandomSalt(random);
   std::string plain = sealed.SerializeAsString();
-  manifest.set_sealed(salt + Aead(keys.aead, SealedPartKey(root_key, salt, keys.repository))
-                                 .Seal(zero_nonce, manifest.core(), plain));
+  manifest.set_sealed(
+      salt + Aead(keys.aead, SealedPartKey(root_key, salt, keys.repository)).Seal(zero_nonce, manifest.core(), plain));
   std::string bytes = manifest.SerializeAsString();
   if (bytes.size() > kManifestBytesMax) return absl::ResourceExhaustedError("the manifest is too large");
   // What is committed must open. Protobuf, for one, writes strings that are not UTF-8 and then refuses to read them.
@@ -143,18 +140,18 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
   }
   if (!root_key) {
     if (had_key) return Damaged("its key does not open: damaged, or not written by who it says");
-    return absl::PermissionDeniedError("the unlocked keys do not open this snapshot: it belongs to another agent; "
-                                       "the repository's password does");
+    return absl::PermissionDeniedError(
+        "the unlocked keys do not open this snapshot: it belongs to another agent; "
+        "the repository's password does");
   }
-  if (mac_key && !EqualInConstantTime(ManifestMac(*mac_key, parsed.manifest.core()).view(),
-                                      parsed.manifest.mac().mac())) {
+  if (mac_key &&
+      !EqualInConstantTime(ManifestMac(*mac_key, parsed.manifest.core()).view(), parsed.manifest.mac().mac())) {
     return Damaged("its MAC is wrong");
   }
   std::string_view sealed = parsed.manifest.sealed();
   if (sealed.size() < kSaltBytes) return Damaged("truncated");
-  absl::StatusOr<std::string> plain =
-      Aead(aead, SealedPartKey(*root_key, sealed.substr(0, kSaltBytes), repository))
-          .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
+  absl::StatusOr<std::string> plain = Aead(aead, SealedPartKey(*root_key, sealed.substr(0, kSaltBytes), repository))
+                                          .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
   if (!plain.ok()) return Damaged("its sealed part does not authenticate");
   OpenedManifest out;
   out.id = parsed.id;

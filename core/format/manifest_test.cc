@@ -61,8 +61,8 @@ class ManifestTest : public testing::Test {
     return keys_.agent_reader_key;
   }
   absl::StatusOr<OpenedManifest> Open(std::string_view bytes) const {
-    return OpenManifest(bytes, keys_.repository, keys_.aead, [&](uint32_t agent) { return OwnKey(agent); },
-                        keys_.agent_mac_key);
+    return OpenManifest(
+        bytes, keys_.repository, keys_.aead, [&](uint32_t agent) { return OwnKey(agent); }, keys_.agent_mac_key);
   }
   // What an attacker without keys can do: change the message and encode it again.
   absl::StatusOr<OpenedManifest> OpenChanged(const std::function<void(pb::Manifest&)>& change) {
@@ -104,7 +104,8 @@ TEST_F(ManifestTest, GivesBackWhatWasSealed) {
 }
 
 TEST_F(ManifestTest, OpensWithoutTheMacKey) {
-  EXPECT_OK(OpenManifest(Sealed(), keys_.repository, keys_.aead, [&](uint32_t a) { return OwnKey(a); }, std::nullopt));
+  EXPECT_OK(OpenManifest(
+      Sealed(), keys_.repository, keys_.aead, [&](uint32_t a) { return OwnKey(a); }, std::nullopt));
 }
 
 TEST_F(ManifestTest, HidesTheSealedPartAndTheRootKey) {
@@ -165,7 +166,8 @@ TEST_F(ManifestTest, IsRefusedInAnotherRepository) {
   std::string bytes = Sealed();
   RepositoryId other = keys_.repository;
   other.bytes[15] ^= 1;
-  EXPECT_THAT(OpenManifest(bytes, other, keys_.aead, [&](uint32_t a) { return OwnKey(a); }, keys_.agent_mac_key),
+  EXPECT_THAT(OpenManifest(
+                  bytes, other, keys_.aead, [&](uint32_t a) { return OwnKey(a); }, keys_.agent_mac_key),
               StatusIs(kDamaged, "another repository"));
   EXPECT_THAT(OpenWithCore([](pb::ManifestCore& c) {
                 std::string id = c.repository_id();

@@ -37,8 +37,7 @@ absl::Status CheckFixedPart(std::string_view in) {
   if (version != kRecordVersion) {
     return absl::InvalidArgumentError(absl::StrCat("chunk record of unknown version ", version));
   }
-  if (type != static_cast<uint8_t>(ChunkType::kData) &&
-      type != static_cast<uint8_t>(ChunkType::kTree)) {
+  if (type != static_cast<uint8_t>(ChunkType::kData) && type != static_cast<uint8_t>(ChunkType::kTree)) {
     return Malformed("unknown type");
   }
   if (aead < kAeadMin || aead > kAeadMax) return Malformed("unknown AEAD");

@@ -17,8 +17,8 @@ enum class ChunkType : uint8_t { kData = 1, kTree = 2 };
 enum class Codec : uint8_t { kNone = 0, kZstd = 1 };
 
 inline constexpr size_t kRecordHeaderFixedBytes = 52;
-inline constexpr size_t kBodyPrefixBytes = 9;        // codec, plaintext length, padding length
-inline constexpr uint32_t kSealedBytesMin = 37;      // nonce + prefix + tag
+inline constexpr size_t kBodyPrefixBytes = 9;    // codec, plaintext length, padding length
+inline constexpr uint32_t kSealedBytesMin = 37;  // nonce + prefix + tag
 
 struct RecordHeader {
   ChunkType type = ChunkType::kData;

@@ -104,8 +104,7 @@ RecordOpener::RecordOpener(const SealingKeys& keys) : keys_(keys) {}
 
 absl::StatusOr<OpenedChunk> RecordOpener::Open(const ChunkRef& ref, std::string_view record) {
   auto damaged = [&](std::string_view what) {
-    return absl::DataLossError(
-        absl::StrCat("chunk ", HexEncode(ref.id.view().substr(0, 8)), ": ", AbslView(what)));
+    return absl::DataLossError(absl::StrCat("chunk ", HexEncode(ref.id.view().substr(0, 8)), ": ", AbslView(what)));
   };
   if (record.size() < kRecordHeaderFixedBytes) return damaged("truncated record");
   absl::StatusOr<size_t> header_bytes = RecordHeaderSize(record.substr(0, kRecordHeaderFixedBytes));
@@ -130,8 +129,7 @@ absl::StatusOr<OpenedChunk> RecordOpener::Open(const ChunkRef& ref, std::string_
   std::string_view body(body_.data(), sealed.size() - kAeadTagSizeInBytes);
   absl::StatusOr<BodyPrefix> prefix = DecodeBodyPrefix(body);
   if (!prefix.ok()) return damaged(StdView(prefix.status().message()));
-  std::string_view payload =
-      body.substr(kBodyPrefixBytes, body.size() - kBodyPrefixBytes - prefix->padding_length);
+  std::string_view payload = body.substr(kBodyPrefixBytes, body.size() - kBodyPrefixBytes - prefix->padding_length);
   OpenedChunk chunk;
   chunk.type = header_.type;
   chunk.children = header_.children;

@@ -23,10 +23,10 @@ struct SealingKeys {
   RepositoryId repository;
   AeadAlgorithm aead = AeadAlgorithm::kAes256Gcm;
   uint32_t epoch = 1;
-  uint32_t agent = 0;   // written into headers as the uploader
+  uint32_t agent = 0;  // written into headers as the uploader
   bool padding = false;
-  Key256 data_key;      // chunk key of type data
-  Key256 tree_key;      // chunk key of type tree, of the agent whose tree it is
+  Key256 data_key;  // chunk key of type data
+  Key256 tree_key;  // chunk key of type tree, of the agent whose tree it is
   Key256 nonce_key;
 
   const Key256& chunk_key(ChunkType type) const { return type == ChunkType::kTree ? tree_key : data_key; }
@@ -57,8 +57,9 @@ class RecordSealer {
   std::string scratch_;
 };
 
-// One per thread (keeps buffers). DATA_LOSS whenever the record is not exactly what was sealed under `ref`: authenticated
-// decryption, decompression to the stated length, then id and content key recomputed from plaintext and children.
+// One per thread (keeps buffers). DATA_LOSS whenever the record is not exactly what was sealed under `ref`:
+// authenticated decryption, decompression to the stated length, then id and content key recomputed from plaintext and
+// children.
 class RecordOpener {
  public:
   explicit RecordOpener(const SealingKeys& keys);  // borrowed

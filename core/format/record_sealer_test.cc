@@ -136,7 +136,8 @@ TEST(RecordSealer, GivesTheSameBytesWithHeadroomAndPutsItBack) {
           Sealed sealed = Seal(keys, ChunkType::kData, {}, plaintext, level);
           std::string out(RecordBytesMax(size, 0), '\0');
           RecordSealer sealer(keys);
-          out.resize(sealer.Seal(ChunkType::kData, sealed.ref, {}, {writable.data() + 9, size}, level, true, out.data()));
+          out.resize(
+              sealer.Seal(ChunkType::kData, sealed.ref, {}, {writable.data() + 9, size}, level, true, out.data()));
           EXPECT_EQ(out, sealed.record) << size << " level " << level;
           EXPECT_EQ(writable, buffer);
         }
@@ -184,9 +185,10 @@ TEST(ComputeChunkRef, DependsOnEverythingThatIsSealed) {
   SealingKeys keys = TestKeys(), other = TestKeys();
   other.data_key.MutableBytes()[31] ^= 1;
   std::vector<ChunkRef> refs = {
-      ComputeChunkRef(keys, ChunkType::kData, {}, "text"),  ComputeChunkRef(keys, ChunkType::kTree, {}, "text"),
-      ComputeChunkRef(keys, ChunkType::kData, {}, "texu"),  ComputeChunkRef(keys, ChunkType::kData, {}, ""),
-      ComputeChunkRef(other, ChunkType::kData, {}, "text"), ComputeChunkRef(keys, ChunkType::kTree, Children(1), "text"),
+      ComputeChunkRef(keys, ChunkType::kData, {}, "text"), ComputeChunkRef(keys, ChunkType::kTree, {}, "text"),
+      ComputeChunkRef(keys, ChunkType::kData, {}, "texu"), ComputeChunkRef(keys, ChunkType::kData, {}, ""),
+      ComputeChunkRef(other, ChunkType::kData, {}, "text"),
+      ComputeChunkRef(keys, ChunkType::kTree, Children(1), "text"),
       ComputeChunkRef(keys, ChunkType::kTree, Children(2), "text"),
       // A child id moved into the plaintext.
       ComputeChunkRef(keys, ChunkType::kTree, Children(1), std::string(Children(2)[1].view()) + "text")};

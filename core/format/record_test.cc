@@ -31,7 +31,11 @@ void SetU32(std::string& s, size_t at, uint32_t v) { std::memcpy(s.data() + at, 
 TEST(RecordHeader, HasTheLayoutOfTheSpecification) {
   std::string bytes = EncodeRecordHeader(TreeHeader(1));
   ASSERT_EQ(bytes.size(), 84u);
-  EXPECT_EQ(HexEncode(bytes.substr(0, 20)), "0102010004030201" "07000000" "e8030000" "01000000");
+  EXPECT_EQ(HexEncode(bytes.substr(0, 20)),
+            "0102010004030201"
+            "07000000"
+            "e8030000"
+            "01000000");
   EXPECT_EQ(bytes.substr(20, 32), std::string(32, '\xee'));
   EXPECT_EQ(bytes.substr(52), std::string(32, '\x01'));
 }
@@ -145,8 +149,7 @@ TEST(BodyPrefix, IsRefusedWhenARuleIsBroken) {
   EXPECT_THAT(DecodeBodyPrefix(with(0, 2)), StatusIs(absl::StatusCode::kInvalidArgument, "codec"));
   EXPECT_THAT(DecodeBodyPrefix(with(1, 21)), StatusIs(absl::StatusCode::kInvalidArgument, "length"));
   EXPECT_THAT(DecodeBodyPrefix(with(5, 26)), StatusIs(absl::StatusCode::kInvalidArgument, "padding"));
-  EXPECT_THAT(DecodeBodyPrefix(with(body.size() - 1, 1)),
-              StatusIs(absl::StatusCode::kInvalidArgument, "not zero"));
+  EXPECT_THAT(DecodeBodyPrefix(with(body.size() - 1, 1)), StatusIs(absl::StatusCode::kInvalidArgument, "not zero"));
   EXPECT_THAT(DecodeBodyPrefix(Body({Codec::kZstd, kChunkPlaintextBytesMax + 1, 0}, 20)),
               StatusIs(absl::StatusCode::kInvalidArgument, "too long"));
 }
@@ -157,7 +160,7 @@ TEST(Padme, RoundsUpAsInThePaper) {
   EXPECT_EQ(PadmePadding(1), 0u);
   EXPECT_EQ(PadmePadding(2), 0u);
   EXPECT_EQ(PadmePadding(8), 0u);
-  EXPECT_EQ(PadmePadding(9), 1u);    // e 3, s 2: one bit
+  EXPECT_EQ(PadmePadding(9), 1u);  // e 3, s 2: one bit
   EXPECT_EQ(PadmePadding(10), 0u);
   EXPECT_EQ(PadmePadding(1023), 1u);   // e 9, s 4: five bits
   EXPECT_EQ(PadmePadding(1025), 63u);  // e 10, s 4: six bits

@@ -23,13 +23,11 @@ absl::StatusOr<std::string> ReadWholeFile(Files& files, std::string_view path, u
   while (true) {
     size_t start = out.size();
     out.resize(want);
-    ASSIGN_OR_RETURN(size_t n,
-                     file->ReadAt(start, absl::MakeSpan(out.data() + start, out.size() - start)));
+    ASSIGN_OR_RETURN(size_t n, file->ReadAt(start, absl::MakeSpan(out.data() + start, out.size() - start)));
     bool at_end = start + n < want;
     out.resize(start + n);
     if (out.size() > max_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("read ", AbslView(path), ": larger than ", max_bytes, " bytes"));
+      return absl::ResourceExhaustedError(absl::StrCat("read ", AbslView(path), ": larger than ", max_bytes, " bytes"));
     }
     if (at_end) return out;
     want = std::min(want * 2, max_bytes + 1);
@@ -40,8 +38,7 @@ absl::Status WriteFileAtomically(Io& io, std::string_view path, std::string_view
   uint8_t random[8];
   io.random.Fill(absl::MakeSpan(random));
   std::string temporary =
-      absl::StrCat(AbslView(path), ".tmp-",
-                   HexEncode({reinterpret_cast<const char*>(random), sizeof(random)}));
+      absl::StrCat(AbslView(path), ".tmp-", HexEncode({reinterpret_cast<const char*>(random), sizeof(random)}));
   auto write = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto file, io.files.Open(temporary, OpenMode::kCreateNew));
     RETURN_IF_ERROR(file->Append({content}));

@@ -1,8 +1,8 @@
-// All that the engine may ask of the machine: files, clock, randomness, threads. Implementations: posix.h (the real one)
-// and sim/ (testonly: virtual time, faults, crash states, a schedule chosen by seed). The file walk of a backup and the
-// writer of a restore are not behind it: they have ports of their own (SourceFs, TargetFs).
-// Every interface here is thread-safe unless it says otherwise. Hold no mutex across file calls or waits: under
-// simulation every call is a scheduling point.
+// All that the engine may ask of the machine: files, clock, randomness, threads. Implementations: posix.h (the real
+// one) and sim/ (testonly: virtual time, faults, crash states, a schedule chosen by seed). The file walk of a backup
+// and the writer of a restore are not behind it: they have ports of their own (SourceFs, TargetFs). Every interface
+// here is thread-safe unless it says otherwise. Hold no mutex across file calls or waits: under simulation every call
+// is a scheduling point.
 #ifndef HOLDFAST_CORE_IO_IO_H_
 #define HOLDFAST_CORE_IO_IO_H_
 
@@ -71,7 +71,8 @@ class File {
   // Appends all parts in order, or fails: then the length of the file is undefined until Truncate.
   // RESOURCE_EXHAUSTED for a full disk or quota.
   virtual absl::Status Append(absl::Span<const std::string_view> parts) = 0;
-  // Data and length are durable when it returns OK. Once it failed, every later Sync fails (fsync may have dropped pages).
+  // Data and length are durable when it returns OK. Once it failed, every later Sync fails (fsync may have dropped
+  // pages).
   virtual absl::Status Sync() = 0;
   // A hint to start writing back what was appended; never waits, never fails.
   virtual void StartWriteback() {}
@@ -80,16 +81,16 @@ class File {
 };
 
 struct FileInfo {
-  uint64_t size = 0;      // bytes
+  uint64_t size = 0;  // bytes
   bool is_directory = false;
-  bool is_regular = false;        // neither: a symbolic link (StatNoFollow), device, socket, FIFO
+  bool is_regular = false;  // neither: a symbolic link (StatNoFollow), device, socket, FIFO
   absl::Time modified = absl::UnixEpoch();
 };
 
 // Paths are native, absolute or relative to the working directory; '/' separates. Errors (errno_status.h has the whole
-// table): NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED (ENOSPC, EDQUOT, EMFILE), FAILED_PRECONDITION
-// (not empty, a directory, a symbolic link, another file system), INVALID_ARGUMENT (name too long), UNAVAILABLE (EIO and
-// the rest).
+// table): NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED (ENOSPC, EDQUOT, EMFILE),
+// FAILED_PRECONDITION (not empty, a directory, a symbolic link, another file system), INVALID_ARGUMENT (name too long),
+// UNAVAILABLE (EIO and the rest).
 class Files {
  public:
   virtual ~Files() = default;
@@ -101,8 +102,8 @@ class Files {
                                                                     // syncs the parents of what it made
   virtual absl::Status RemoveDirectory(std::string_view path) = 0;  // must be empty
   virtual absl::Status SyncDirectory(std::string_view path) = 0;    // names in it are durable
-  virtual absl::StatusOr<FileInfo> Stat(std::string_view path) = 0;          // follows symbolic links
-  virtual absl::StatusOr<FileInfo> StatNoFollow(std::string_view path) = 0;  // of the last component itself
+  virtual absl::StatusOr<FileInfo> Stat(std::string_view path) = 0;                  // follows symbolic links
+  virtual absl::StatusOr<FileInfo> StatNoFollow(std::string_view path) = 0;          // of the last component itself
   virtual absl::StatusOr<std::vector<std::string>> List(std::string_view path) = 0;  // names, byte order, no . and ..
 };
 

@@ -16,7 +16,7 @@ namespace holdfast {
 struct IoUnderTest {
   std::shared_ptr<void> keep;  // whatever has to outlive the Io
   std::shared_ptr<Io> io;
-  std::string directory;       // empty, exists
+  std::string directory;  // empty, exists
 };
 using IoFactory = std::function<IoUnderTest()>;
 

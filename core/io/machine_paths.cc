@@ -40,7 +40,8 @@ absl::StatusOr<MachinePaths> FindMachinePaths() {
   paths.config = place("XDG_CONFIG_HOME", "/.config");
   paths.cache = place("XDG_CACHE_HOME", "/.cache");
   if (paths.data.empty() || paths.config.empty() || paths.cache.empty()) {
-    return absl::FailedPreconditionError("no home directory: set HOME, or XDG_DATA_HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME");
+    return absl::FailedPreconditionError(
+        "no home directory: set HOME, or XDG_DATA_HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME");
   }
   std::string runtime = AbsoluteFromEnvironment("XDG_RUNTIME_DIR");
   const std::string uid = std::to_string(::geteuid());
@@ -56,7 +57,8 @@ absl::StatusOr<MachinePaths> FindMachinePaths() {
 absl::Status CheckSocketPath(const std::string& path) {
   if (path.size() <= kSocketPathBytesMax) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("the socket path ", path, " has ", path.size(), " bytes, but only ",
-                                                 kSocketPathBytesMax, " fit: set XDG_RUNTIME_DIR (or the socket) to a shorter path"));
+                                                 kSocketPathBytesMax,
+                                                 " fit: set XDG_RUNTIME_DIR (or the socket) to a shorter path"));
 }
 
 absl::Status MakePrivateDirectory(const std::string& path) {

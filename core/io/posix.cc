@@ -62,10 +62,8 @@ class PosixFile : public File {
     }
     size_t done = 0;
     while (done < out.size()) {
-      ssize_t n = RetryOnInterrupt([&] {
-        return pread(fd_.get(), out.data() + done, out.size() - done,
-                     static_cast<off_t>(offset + done));
-      });
+      ssize_t n = RetryOnInterrupt(
+          [&] { return pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done)); });
       if (n < 0) return ErrnoStatus(errno, "read", path_);
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -94,8 +92,7 @@ class PosixFile : public File {
         if (next >= parts.size()) return absl::OkStatus();
         continue;
       }
-      ssize_t n = RetryOnInterrupt(
-          [&] { return writev(fd_.get(), vectors, static_cast<int>(count)); });
+      ssize_t n = RetryOnInterrupt([&] { return writev(fd_.get(), vectors, static_cast<int>(count)); });
       if (n < 0) return ErrnoStatus(errno, "write", path_);
       if (n == 0) return ErrnoStatus(EIO, "write", path_);
       appended_end_.fetch_add(static_cast<uint64_t>(n), std::memory_order_relaxed);
@@ -202,8 +199,7 @@ class PosixFiles : public Files {
     }
     if (mode == OpenMode::kReadNoFollow && !S_ISREG(st.st_mode)) {
       close(fd);
-      return absl::FailedPreconditionError(
-          absl::StrCat("open ", AbslView(path), ": not a regular file"));
+      return absl::FailedPreconditionError(absl::StrCat("open ", AbslView(path), ": not a regular file"));
     }
     return std::make_unique<PosixFile>(fd, std::move(name), static_cast<uint64_t>(st.st_size));
   }
@@ -262,8 +258,7 @@ class PosixFiles : public Files {
 
   absl::Status SyncDirectory(std::string_view path) override {
     std::string name(path);
-    UniqueFd fd(RetryOnInterrupt(
-        [&] { return open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+    UniqueFd fd(RetryOnInterrupt([&] { return open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (fd.get() < 0) return ErrnoStatus(errno, "open directory", path);
     if (RetryOnInterrupt([&] { return fsync(fd.get()); }) != 0) {
       return ErrnoStatus(errno, "sync directory", path);
@@ -287,8 +282,7 @@ class PosixFiles : public Files {
 
   absl::StatusOr<std::vector<std::string>> List(std::string_view path) override {
     std::string name(path);
-    int fd = RetryOnInterrupt(
-        [&] { return open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+    int fd = RetryOnInterrupt([&] { return open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
     if (fd < 0) return ErrnoStatus(errno, "list", path);
     DIR* directory = fdopendir(fd);
     if (directory == nullptr) {
@@ -322,9 +316,7 @@ class PosixFiles : public Files {
 
 class PosixClock : public Clock {
  public:
-  absl::Duration Monotonic() override {
-    return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-  }
+  absl::Duration Monotonic() override { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); }
   absl::Time Wall() override { return absl::Now(); }
 };
 

@@ -106,9 +106,7 @@ TEST(PosixFiles, IsNotInheritedByPrograms) {
   }
 }
 
-TEST(PosixFiles, ReadsFilesThatHaveNoSize) {
-  EXPECT_OK(ReadWholeFile(PosixIo().files, "/proc/self/maps", 1u << 20));
-}
+TEST(PosixFiles, ReadsFilesThatHaveNoSize) { EXPECT_OK(ReadWholeFile(PosixIo().files, "/proc/self/maps", 1u << 20)); }
 
 TEST(PosixFiles, ReportsAFullDisk) {
   ASSERT_OK_AND_ASSIGN(auto file, PosixIo().files.Open("/dev/full", OpenMode::kAppendExisting));

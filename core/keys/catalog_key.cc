@@ -26,8 +26,7 @@ Key256 DeriveIndexSegmentKey(const Key256& catalog_key, std::string_view salt, c
   return Hkdf256(catalog_key.ExposeView(), salt, info);
 }
 
-Key256 DeriveLogKey(const Key256& catalog_key, std::string_view salt, const RepositoryId& repository,
-                    uint64_t slot) {
+Key256 DeriveLogKey(const Key256& catalog_key, std::string_view salt, const RepositoryId& repository, uint64_t slot) {
   std::string info = "holdfast/1/log";
   ByteWriter w(&info);
   w.Bytes(repository.view());

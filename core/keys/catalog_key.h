@@ -1,6 +1,6 @@
-// Keys of the catalog objects (docs/format.md, section 2), derived from the catalog key of an epoch and the object's own
-// random salt. The catalog key opens names of chunks and their graph, no content: it is the only key that a server holds,
-// and this is the only header about repository keys that a server uses. Pure functions, a few microseconds each.
+// Keys of the catalog objects (docs/format.md, section 2), derived from the catalog key of an epoch and the object's
+// own random salt. The catalog key opens names of chunks and their graph, no content: it is the only key that a server
+// holds, and this is the only header about repository keys that a server uses. Pure functions, a few microseconds each.
 #ifndef HOLDFAST_CORE_KEYS_CATALOG_KEY_H_
 #define HOLDFAST_CORE_KEYS_CATALOG_KEY_H_
 

@@ -28,8 +28,7 @@ Key256 MasterKeys::AgentMacKey(uint32_t agent) const {
 }
 
 Key256 AgentReaderKey(const Key256& owner_reader_key, const RepositoryId& repository, uint32_t agent) {
-  return Hkdf256(owner_reader_key.ExposeView(), repository.view(),
-                 InfoWithNumber("holdfast/1/agent-reader", agent));
+  return Hkdf256(owner_reader_key.ExposeView(), repository.view(), InfoWithNumber("holdfast/1/agent-reader", agent));
 }
 
 EpochKeys::EpochKeys(const Key256& dedup_secret, const RepositoryId& repository, uint32_t epoch)
@@ -37,8 +36,7 @@ EpochKeys::EpochKeys(const Key256& dedup_secret, const RepositoryId& repository,
       repository_(repository),
       epoch_(epoch),
       data_chunk_key_(DeriveChunkKey(ChunkType::kData, 0)),
-      nonce_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(),
-                         InfoWithNumber("holdfast/1/nonce", epoch))),
+      nonce_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), InfoWithNumber("holdfast/1/nonce", epoch))),
       cut_key_(Hkdf128(dedup_secret.ExposeView(), repository.view(), "holdfast/1/cut")),
       name_cut_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/name-cut")),
       file_digest_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/file-digest")) {}

@@ -55,8 +55,8 @@ class EpochKeys {
   // authenticated place (manifest, credentials), not from a record header.
   const Key256& ChunkKey(ChunkType type, uint32_t agent) const;
   const Key256& nonce_key() const { return nonce_key_; }
-  const Key128& cut_key() const { return cut_key_; }              // inside large files
-  const Key256& name_cut_key() const { return name_cut_key_; }    // between small files and between tree entries
+  const Key128& cut_key() const { return cut_key_; }            // inside large files
+  const Key256& name_cut_key() const { return name_cut_key_; }  // between small files and between tree entries
   const Key256& file_digest_key() const { return file_digest_key_; }
 
  private:

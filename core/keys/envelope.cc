@@ -36,8 +36,7 @@ absl::StatusOr<Envelope> DecodeEnvelope(std::string_view blob, std::string_view 
   if (found != magic) {
     // "HFSLOT1\0": the version is the last printable character.
     if (found.substr(0, 6) == magic.substr(0, 6) && found.back() == magic.back()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(AbslView(what), ": written by a newer version of Holdfast"));
+      return absl::FailedPreconditionError(absl::StrCat(AbslView(what), ": written by a newer version of Holdfast"));
     }
     return damaged("not such a blob (wrong magic)");
   }

@@ -27,8 +27,8 @@ std::string EnvelopeSignedPart(std::string_view magic, std::string_view payload)
 // Appends tag (32 bytes) and BLAKE3.
 std::string FinishEnvelope(std::string signed_part, std::string_view tag);
 
-// `what` names the blob in messages. DATA_LOSS for damage; FAILED_PRECONDITION for an intact blob whose magic differs in
-// its version (the byte before the last) only: a newer Holdfast wrote it.
+// `what` names the blob in messages. DATA_LOSS for damage; FAILED_PRECONDITION for an intact blob whose magic differs
+// in its version (the byte before the last) only: a newer Holdfast wrote it.
 absl::StatusOr<Envelope> DecodeEnvelope(std::string_view blob, std::string_view magic, size_t payload_bytes_max,
                                         std::string_view what);
 

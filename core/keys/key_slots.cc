@@ -118,8 +118,8 @@ absl::StatusOr<SecretString> CanonicalSecret(KeySlotKind kind, const SecretStrin
   return secret.Clone();
 }
 
-absl::StatusOr<KeySlot> MakeSlot(const RepositoryId& repository, const MasterSecret& master,
-                                 const NewKeySlot& request, const SecretString& secret, Random& random) {
+absl::StatusOr<KeySlot> MakeSlot(const RepositoryId& repository, const MasterSecret& master, const NewKeySlot& request,
+                                 const SecretString& secret, Random& random) {
   if (secret.empty()) return absl::InvalidArgumentError("an empty password protects nothing");
   RETURN_IF_ERROR(CheckKeyLabel(request.label));
   RETURN_IF_ERROR(CheckArgon2Params(request.argon2));
@@ -191,8 +191,7 @@ absl::Status RemoveKeySlot(KeySlots& slots, uint32_t id) {
   auto it = std::find_if(slots.slots.begin(), slots.slots.end(), [&](const KeySlot& s) { return s.id == id; });
   if (it == slots.slots.end()) return absl::NotFoundError(absl::StrCat("there is no key slot ", id));
   if (slots.slots.size() == 1) {
-    return absl::FailedPreconditionError(
-        "this is the last key slot: without it nobody could open the repository");
+    return absl::FailedPreconditionError("this is the last key slot: without it nobody could open the repository");
   }
   slots.slots.erase(it);
   return absl::OkStatus();
@@ -251,7 +250,8 @@ absl::StatusOr<OpenedKeySlots> OpenKeySlots(std::string_view blob, const Reposit
   ASSIGN_OR_RETURN(Decoded decoded, Decode(blob));  // all parameters are within the limits after this
   RETURN_IF_ERROR(CheckRepository(decoded.slots, repository));
   OpenedKeySlots opened;
-  // Only what is spelled like a recovery key can open a recovery slot, so that an ordinary password costs nothing there.
+  // Only what is spelled like a recovery key can open a recovery slot, so that an ordinary password costs nothing
+  // there.
   for (KeySlotKind kind : {KeySlotKind::kRecovery, KeySlotKind::kPassword}) {
     absl::StatusOr<SecretString> canonical = CanonicalSecret(kind, secret);
     if (!canonical.ok()) continue;

@@ -186,8 +186,8 @@ TEST_F(KeySlotsTest, ParametersOutsideOfTheLimitsAreRefusedBeforeAnyWork) {
   Add("alpha");
   struct {
     uint32_t memory_kib, passes;
-  } bad[] = {{1, 1}, {19 * 1024 - 1, 1}, {1024 * 1024 + 1, 1}, {UINT32_MAX, 1}, {19 * 1024, 0}, {19 * 1024, 17},
-             {19 * 1024, UINT32_MAX}};
+  } bad[] = {{1, 1},         {19 * 1024 - 1, 1}, {1024 * 1024 + 1, 1},   {UINT32_MAX, 1},
+             {19 * 1024, 0}, {19 * 1024, 17},    {19 * 1024, UINT32_MAX}};
   for (const auto& p : bad) {
     format::v1::KeySlots message = Record();
     // The bad slot comes last: the good one before it must not have been tried.
@@ -216,18 +216,17 @@ TEST_F(KeySlotsTest, RecordsThatBreakARuleAreRefused) {
   refuse("next id taken", StatusCode::kDataLoss, [](auto& m) { m.set_next_slot_id(1); });
   refuse("short salt", StatusCode::kDataLoss, [](auto& m) { m.mutable_slots(0)->mutable_salt()->pop_back(); });
   refuse("short id", StatusCode::kDataLoss, [](auto& m) { m.mutable_repository_id()->pop_back(); });
-  refuse("long label", StatusCode::kDataLoss,
-         [](auto& m) { m.mutable_slots(0)->set_label(std::string(129, 'x')); });
+  refuse("long label", StatusCode::kDataLoss, [](auto& m) { m.mutable_slots(0)->set_label(std::string(129, 'x')); });
   refuse("unknown kind", StatusCode::kFailedPrecondition,
          [](auto& m) { m.mutable_slots(0)->set_kind(static_cast<format::v1::KeySlot::Kind>(3)); });
-  refuse("no kind", StatusCode::kFailedPrecondition,
-         [](auto& m) { m.mutable_slots(0)->clear_kind(); });
+  refuse("no kind", StatusCode::kFailedPrecondition, [](auto& m) { m.mutable_slots(0)->clear_kind(); });
 }
 
 TEST_F(KeySlotsTest, AreBoundToTheirRepository) {
   Add("alpha");
   RepositoryId other = CountingId<RepositoryId>(1);
-  EXPECT_THAT(OpenMaster(Encode(), other, SecretString("alpha")), StatusIs(StatusCode::kDataLoss, "another repository"));
+  EXPECT_THAT(OpenMaster(Encode(), other, SecretString("alpha")),
+              StatusIs(StatusCode::kDataLoss, "another repository"));
   // With the id replaced as well the wrapped key does not open.
   format::v1::KeySlots message = Record();
   message.set_repository_id(std::string(other.view()));

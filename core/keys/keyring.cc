@@ -197,8 +197,7 @@ absl::StatusOr<std::string> SealKeyring(const Keyring& keyring, const Key256& ke
   return FinishEnvelope(EnvelopeSignedPart(kMagic, payload), Tag(keyring.generation, aead));
 }
 
-absl::StatusOr<Keyring> OpenKeyring(std::string_view blob, const Key256& keyring_key,
-                                    const RepositoryId& repository) {
+absl::StatusOr<Keyring> OpenKeyring(std::string_view blob, const Key256& keyring_key, const RepositoryId& repository) {
   auto broken = [](std::string_view why) {
     return absl::DataLossError(absl::StrCat(AbslView(kWhat), ": ", AbslView(why)));
   };
@@ -208,7 +207,8 @@ absl::StatusOr<Keyring> OpenKeyring(std::string_view blob, const Key256& keyring
   uint8_t aead = tag.U8();
   if (envelope.tag != Tag(generation, aead)) return broken("bytes that must be zero are not");
   if (!IsKnownAead(aead)) {
-    return absl::FailedPreconditionError("keyring: sealed with an algorithm that only a newer version of Holdfast knows");
+    return absl::FailedPreconditionError(
+        "keyring: sealed with an algorithm that only a newer version of Holdfast knows");
   }
   if (envelope.payload.size() < kAeadNonceSizeInBytes + kAeadTagSizeInBytes) return broken("the payload is too short");
   AeadNonce nonce;

@@ -1,8 +1,9 @@
 // The keyring: every secret of a repository but the master, sealed under a key derived from the master (docs/format.md,
 // section 3). In memory it is a plain struct whose secrets wipe themselves. Pure functions; the client side only.
 //
-// Changing it: open the newest generation, change the struct, raise `generation` by one, seal, write all copies, read them
-// back and open them. Clients remember the highest generation they saw and refuse an older one (that check is theirs).
+// Changing it: open the newest generation, change the struct, raise `generation` by one, seal, write all copies, read
+// them back and open them. Clients remember the highest generation they saw and refuse an older one (that check is
+// theirs).
 #ifndef HOLDFAST_CORE_KEYS_KEYRING_H_
 #define HOLDFAST_CORE_KEYS_KEYRING_H_
 
@@ -18,8 +19,8 @@
 
 namespace holdfast {
 
-inline constexpr size_t kKeyringBytesMax = 16u << 20;      // of the payload
-inline constexpr uint32_t kAgentNumberMax = 65536;         // agents ever enrolled: numbers are not reused
+inline constexpr size_t kKeyringBytesMax = 16u << 20;  // of the payload
+inline constexpr uint32_t kAgentNumberMax = 65536;     // agents ever enrolled: numbers are not reused
 inline constexpr size_t kKeyringEpochsMax = 1024;
 
 // Names one installation of the agent: random, made by that machine, kept in its credentials.
@@ -58,8 +59,8 @@ struct Keyring {
 // Generation 1 with epoch 1, no agents, fresh secrets.
 Keyring NewKeyring(const RepositoryId& repository, AeadAlgorithm aead, Random& random);
 
-// Enrols an agent and returns its number; an identity that is there keeps its entry and its number. INVALID_ARGUMENT for a
-// bad label or a zero identity; RESOURCE_EXHAUSTED after kAgentNumberMax agents.
+// Enrols an agent and returns its number; an identity that is there keeps its entry and its number. INVALID_ARGUMENT
+// for a bad label or a zero identity; RESOURCE_EXHAUSTED after kAgentNumberMax agents.
 absl::StatusOr<uint32_t> AddAgent(Keyring& keyring, const AgentIdentity& identity, std::string_view label,
                                   int64_t created_unix_ns);
 

@@ -32,8 +32,7 @@ class KeyringTest : public ::testing::TestWithParam<AeadAlgorithm> {
   Key256 key_ = RepeatedKey(0x55);
   Keyring keyring_ = NewKeyring(repository_, GetParam(), random_);
 };
-INSTANTIATE_TEST_SUITE_P(, KeyringTest,
-                         ::testing::Values(AeadAlgorithm::kAes256Gcm, AeadAlgorithm::kChaCha20Poly1305));
+INSTANTIATE_TEST_SUITE_P(, KeyringTest, ::testing::Values(AeadAlgorithm::kAes256Gcm, AeadAlgorithm::kChaCha20Poly1305));
 
 TEST_P(KeyringTest, SurvivesSealing) {
   AddTwoAgents();
@@ -131,13 +130,25 @@ TEST(Derive, EveryKeyIsDifferent) {
   MasterKeys master(RepeatedKey<MasterSecret>(0x22), repository);
   EpochKeys one(RepeatedKey(0x11), repository, 1), two(RepeatedKey(0x11), repository, 2);
   EpochKeys elsewhere(RepeatedKey(0x11), CountingId<RepositoryId>(1), 1);
-  std::vector<Key256> keys = {
-      master.keyring_key(), master.admin_key(), master.slot_mac_key(), master.AgentMacKey(1), master.AgentMacKey(2),
-      AgentReaderKey(RepeatedKey(0x44), repository, 1), AgentReaderKey(RepeatedKey(0x44), repository, 2),
-      one.ChunkKey(ChunkType::kData, 0), one.ChunkKey(ChunkType::kTree, 1), one.ChunkKey(ChunkType::kTree, 2),
-      one.nonce_key(), one.name_cut_key(), one.file_digest_key(),
-      two.ChunkKey(ChunkType::kData, 0), two.ChunkKey(ChunkType::kTree, 1), two.nonce_key(),
-      elsewhere.ChunkKey(ChunkType::kData, 0), elsewhere.nonce_key(), elsewhere.name_cut_key()};
+  std::vector<Key256> keys = {master.keyring_key(),
+                              master.admin_key(),
+                              master.slot_mac_key(),
+                              master.AgentMacKey(1),
+                              master.AgentMacKey(2),
+                              AgentReaderKey(RepeatedKey(0x44), repository, 1),
+                              AgentReaderKey(RepeatedKey(0x44), repository, 2),
+                              one.ChunkKey(ChunkType::kData, 0),
+                              one.ChunkKey(ChunkType::kTree, 1),
+                              one.ChunkKey(ChunkType::kTree, 2),
+                              one.nonce_key(),
+                              one.name_cut_key(),
+                              one.file_digest_key(),
+                              two.ChunkKey(ChunkType::kData, 0),
+                              two.ChunkKey(ChunkType::kTree, 1),
+                              two.nonce_key(),
+                              elsewhere.ChunkKey(ChunkType::kData, 0),
+                              elsewhere.nonce_key(),
+                              elsewhere.name_cut_key()};
   for (size_t i = 0; i < keys.size(); ++i) {
     for (size_t j = 0; j < i; ++j) EXPECT_FALSE(keys[i] == keys[j]) << i << " " << j;
   }
@@ -200,9 +211,9 @@ TEST_F(SettingsTest, ChangedOnesAskForUnlockingAgain) {
 }
 
 TEST_F(SettingsTest, OutOfRangeValuesAreRefused) {
-  for (ChunkerSettings chunker : {ChunkerSettings{63, 1000, 7}, ChunkerSettings{2000, 1000, 7},
-                                  ChunkerSettings{100, (8u << 20) + 1, 7}, ChunkerSettings{100, 1000, 0},
-                                  ChunkerSettings{100, 1000, 49}}) {
+  for (ChunkerSettings chunker :
+       {ChunkerSettings{63, 1000, 7}, ChunkerSettings{2000, 1000, 7}, ChunkerSettings{100, (8u << 20) + 1, 7},
+        ChunkerSettings{100, 1000, 0}, ChunkerSettings{100, 1000, 49}}) {
     RepositorySettings bad = settings_;
     bad.chunker = chunker;
     EXPECT_THAT(EncodeSettings(bad, admin_key_), StatusIs(StatusCode::kInvalidArgument));
@@ -248,7 +259,8 @@ TEST_F(CredentialsTest, HoldWhatTheAgentNeedsAndNoMore) {
 TEST_F(CredentialsTest, AreSavedLoadedAndForgotten) {
   EXPECT_THAT(LoadCredentials(io_.files, path_), StatusIs(StatusCode::kNotFound));
   ASSERT_OK(SaveCredentials(io_, path_, credentials_));
-  EXPECT_THAT(io_.files.List(directory_), IsOkAndHolds(std::vector<std::string>{"main"})) << "no temporary file is left";
+  EXPECT_THAT(io_.files.List(directory_), IsOkAndHolds(std::vector<std::string>{"main"}))
+      << "no temporary file is left";
   struct stat info;
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777, 0600u);

@@ -70,8 +70,8 @@ absl::StatusOr<SecretString> ParseRecoveryKey(std::string_view typed) {
     int value = Value(c);
     if (value == 32) continue;
     if (value < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "recovery key: character ", count + 1, " is not one that recovery keys use (letters but U, digits)"));
+      return absl::InvalidArgumentError(absl::StrCat("recovery key: character ", count + 1,
+                                                     " is not one that recovery keys use (letters but U, digits)"));
     }
     if (count < kRecoveryKeyCharacters) {
       text.value[count] = kAlphabet[value];
@@ -83,8 +83,8 @@ absl::StatusOr<SecretString> ParseRecoveryKey(std::string_view typed) {
     ++count;
   }
   if (count != kRecoveryKeyCharacters) {
-    return absl::InvalidArgumentError(absl::StrCat("recovery key: ", count, " characters where ",
-                                                   kRecoveryKeyCharacters, " are expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("recovery key: ", count, " characters where ", kRecoveryKeyCharacters, " are expected"));
   }
   Digest digest = Blake3Digest({reinterpret_cast<const char*>(bytes.value.data()), kRandomBytes});
   if (bytes.value[kBytes] != 0 ||

@@ -19,9 +19,7 @@ constexpr std::string_view kMagic("HFREPO1\0", 8);
 constexpr std::string_view kWhat = "settings";
 constexpr uint64_t kGenerationMax = 0xffffffff;  // blob names have 8 hex digits
 
-std::string_view View(const std::array<uint8_t, 32>& a) {
-  return {reinterpret_cast<const char*>(a.data()), a.size()};
-}
+std::string_view View(const std::array<uint8_t, 32>& a) { return {reinterpret_cast<const char*>(a.data()), a.size()}; }
 
 // The rules of the format that both sides keep; the message says which one is broken.
 absl::Status Check(const RepositorySettings& settings) {
@@ -63,8 +61,7 @@ absl::StatusOr<Decoded> Decode(std::string_view blob) {
   if (message.aead() > 255) return broken("unknown AEAD");
   out.settings.aead = static_cast<AeadAlgorithm>(message.aead());
   out.settings.padding = message.padding();
-  out.settings.chunker = {message.chunker().min_bytes(), message.chunker().max_bytes(),
-                          message.chunker().mask_bits()};
+  out.settings.chunker = {message.chunker().min_bytes(), message.chunker().max_bytes(), message.chunker().mask_bits()};
   out.settings.generation = message.generation();
   absl::Status rules = Check(out.settings);
   if (!rules.ok()) return broken(StdView(rules.message()));
@@ -105,8 +102,7 @@ absl::StatusOr<RepositorySettings> VerifySettings(std::string_view blob, const R
   ASSIGN_OR_RETURN(Decoded decoded, Decode(blob));
   RETURN_IF_ERROR(CheckRepository(decoded.settings, repository));
   if (!EqualInConstantTime(View(HmacSha256(admin_key, decoded.envelope.signed_part)), decoded.envelope.tag)) {
-    return absl::DataLossError(
-        "settings: altered by somebody without the master secret (their MAC does not match)");
+    return absl::DataLossError("settings: altered by somebody without the master secret (their MAC does not match)");
   }
   return decoded.settings;
 }

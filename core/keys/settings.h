@@ -1,6 +1,6 @@
-// Settings of a repository: what every client must do alike (docs/format.md, section 4). They are public: the server reads
-// them without a key. A client checks them with the admin key, or against the digest that it remembers of a blob that was
-// checked so. Pure functions and a value type.
+// Settings of a repository: what every client must do alike (docs/format.md, section 4). They are public: the server
+// reads them without a key. A client checks them with the admin key, or against the digest that it remembers of a blob
+// that was checked so. Pure functions and a value type.
 #ifndef HOLDFAST_CORE_KEYS_SETTINGS_H_
 #define HOLDFAST_CORE_KEYS_SETTINGS_H_
 
@@ -43,9 +43,9 @@ absl::StatusOr<RepositorySettings> DecodeSettings(std::string_view blob);
 // For a client that was just unlocked. DATA_LOSS also when the MAC does not match or the repository is another.
 absl::StatusOr<RepositorySettings> VerifySettings(std::string_view blob, const RepositoryId& repository,
                                                   const Key256& admin_key);
-// For an unattended client: the blob must be byte for byte the one whose SettingsDigest was remembered (a MAC alone proves
-// nothing to who lacks the key). FAILED_PRECONDITION when it is another one: the settings changed, or somebody forged
-// them; either way a person must unlock this machine again.
+// For an unattended client: the blob must be byte for byte the one whose SettingsDigest was remembered (a MAC alone
+// proves nothing to who lacks the key). FAILED_PRECONDITION when it is another one: the settings changed, or somebody
+// forged them; either way a person must unlock this machine again.
 absl::StatusOr<RepositorySettings> VerifySettings(std::string_view blob, const RepositoryId& repository,
                                                   const Digest& remembered);
 // BLAKE3 of the whole blob.

@@ -16,8 +16,8 @@ namespace holdfast {
 // A chunk after opening: decrypted, decompressed, its id and key recomputed and found right.
 struct OpenedChunk {
   ChunkType type = ChunkType::kData;
-  std::string_view plaintext;            // valid during the callback
-  absl::Span<const ChunkId> children;    // ditto
+  std::string_view plaintext;          // valid during the callback
+  absl::Span<const ChunkId> children;  // ditto
 };
 
 class ChunkSink {

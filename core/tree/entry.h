@@ -15,13 +15,19 @@
 namespace holdfast {
 
 enum class EntryType : uint8_t {
-  kFile = 1, kDirectory = 2, kSymlink = 3, kFifo = 4, kSocket = 5, kCharDevice = 6, kBlockDevice = 7,
+  kFile = 1,
+  kDirectory = 2,
+  kSymlink = 3,
+  kFifo = 4,
+  kSocket = 5,
+  kCharDevice = 6,
+  kBlockDevice = 7,
 };
 
-inline constexpr uint32_t kEntryRacy = 1;           // changed within time-stamp granularity of the scan
+inline constexpr uint32_t kEntryRacy = 1;  // changed within time-stamp granularity of the scan
 inline constexpr uint32_t kEntryChangedWhileRead = 2;
-inline constexpr uint32_t kEntryReadFailed = 4;     // content is missing
-inline constexpr uint32_t kEntryNotDescended = 8;   // foreign mount point or pseudo file system
+inline constexpr uint32_t kEntryReadFailed = 4;    // content is missing
+inline constexpr uint32_t kEntryNotDescended = 8;  // foreign mount point or pseudo file system
 
 struct Timestamp {
   int64_t seconds = 0;
@@ -43,12 +49,12 @@ struct ChunkPiece {
 
 struct Content {
   enum class Kind : uint8_t { kNone, kInline, kSlice, kChunks, kList };
-  Kind kind = Kind::kNone;             // kNone: empty file, or not a file
-  std::string inline_bytes;            // kInline
-  ChunkRef ref;                        // kSlice: the bundle; kList: the list
-  uint64_t offset = 0, length = 0;     // kSlice
-  std::vector<ChunkPiece> chunks;      // kChunks, in file order; large holes are not stored
-  uint32_t list_levels = 0;            // kList
+  Kind kind = Kind::kNone;          // kNone: empty file, or not a file
+  std::string inline_bytes;         // kInline
+  ChunkRef ref;                     // kSlice: the bundle; kList: the list
+  uint64_t offset = 0, length = 0;  // kSlice
+  std::vector<ChunkPiece> chunks;   // kChunks, in file order; large holes are not stored
+  uint32_t list_levels = 0;         // kList
   bool operator==(const Content&) const = default;
 };
 

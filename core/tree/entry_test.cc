@@ -20,7 +20,8 @@ struct Node {
 
 // Bytes that a wrong separator or a signed comparison would trip over.
 std::string NastyName(std::mt19937_64& rng) {
-  static const std::vector<std::string> kPieces = {"a", "b", "\x01", "\x02", " ", "!", ".", "-", "\n", "\x7f", "\x80", "\xff", "\xc3\xa4"};
+  static const std::vector<std::string> kPieces = {"a", "b",  "\x01", "\x02", " ",    "!",       ".",
+                                                   "-", "\n", "\x7f", "\x80", "\xff", "\xc3\xa4"};
   std::string name;
   do {
     name.clear();

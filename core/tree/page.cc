@@ -18,13 +18,22 @@ constexpr uint64_t kPageHolesMax = 65536;  // of one entry, not in a side chunk
 constexpr uint32_t kStringsMax = 65536;
 
 enum Field : uint64_t {
-  kInline = 1, kDigest = 2, kSlice = 3, kBirthTime = 4, kChunks = 5, kInodeFlags = 6, kList = 7, kHoles = 9,
-  kSymlink = 11, kDevice = 13, kXattrs = 15, kXattrChunk = 17, kHoleChunk = 19,
+  kInline = 1,
+  kDigest = 2,
+  kSlice = 3,
+  kBirthTime = 4,
+  kChunks = 5,
+  kInodeFlags = 6,
+  kList = 7,
+  kHoles = 9,
+  kSymlink = 11,
+  kDevice = 13,
+  kXattrs = 15,
+  kXattrChunk = 17,
+  kHoleChunk = 19,
 };
 
-absl::Status Damaged(std::string_view what) {
-  return absl::DataLossError(absl::StrCat("tree page: ", AbslView(what)));
-}
+absl::Status Damaged(std::string_view what) { return absl::DataLossError(absl::StrCat("tree page: ", AbslView(what))); }
 
 // Collects the children of a page; after Sort() gives the ordinal of each.
 class ChildTable {
@@ -98,11 +107,14 @@ template <typename F>
 void ForEachRef(const Entry& e, F f) {
   switch (e.content.kind) {
     case Content::Kind::kSlice:
-    case Content::Kind::kList: f(e.content.ref); break;
+    case Content::Kind::kList:
+      f(e.content.ref);
+      break;
     case Content::Kind::kChunks:
       for (const ChunkPiece& p : e.content.chunks) f(p.ref);
       break;
-    default: break;
+    default:
+      break;
   }
   if (e.xattr_chunk) f(*e.xattr_chunk);
   if (e.hole_chunk) f(*e.hole_chunk);
@@ -226,7 +238,9 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
         e->content.chunks.push_back(std::move(p));
       }
       break;
-    case kInodeFlags: e->inode_flags = r.Varint(); break;
+    case kInodeFlags:
+      e->inode_flags = r.Varint();
+      break;
     case kList: {
       uint64_t child = r.Varint();
       uint64_t levels = r.Varint();
@@ -296,8 +310,8 @@ absl::Status DecodeEntry(std::string_view bytes, const ChildReader& children,
   e->inode = r.Varint();
   uint64_t device = r.Varint(), links = r.Varint();
   e->size = r.Varint();
-  if (!r.ok() || flags > UINT32_MAX || mode > 07777 || uid > UINT32_MAX || gid > UINT32_MAX ||
-      owner > strings.size() || group > strings.size() || device > UINT32_MAX || links > UINT32_MAX ||
+  if (!r.ok() || flags > UINT32_MAX || mode > 07777 || uid > UINT32_MAX || gid > UINT32_MAX || owner > strings.size() ||
+      group > strings.size() || device > UINT32_MAX || links > UINT32_MAX ||
       (!name.empty() && !IsValidComponent(name))) {
     return Damaged("entry");
   }

@@ -13,7 +13,7 @@
 
 namespace holdfast {
 
-inline constexpr uint32_t kInlineChunksMax = 64;      // more go to content lists
+inline constexpr uint32_t kInlineChunksMax = 64;  // more go to content lists
 inline constexpr uint32_t kInlineXattrBytesMax = 16384;
 inline constexpr uint32_t kInlineHolesMax = 1024;
 inline constexpr uint32_t kListRefsMax = 2048;
@@ -33,8 +33,8 @@ struct EncodedPage {
 
 // Entries of one leaf; the directories of the entries as indices into `directories`.
 struct LeafPage {
-  std::vector<Components> directories;     // distinct, in walk order
-  std::vector<uint32_t> directory_index;   // per entry
+  std::vector<Components> directories;    // distinct, in walk order
+  std::vector<uint32_t> directory_index;  // per entry
   std::vector<Entry> entries;
 };
 
@@ -45,8 +45,8 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
 
 struct IndexEntry {
   ChunkRef child;
-  std::string start_key;        // key of the first entry below
-  uint64_t entry_count = 0;     // entries below
+  std::string start_key;         // key of the first entry below
+  uint64_t entry_count = 0;      // entries below
   std::string last_parent_name;  // directory name and name of the last entry below: decide the next level's cut
   std::string last_name;
 };

@@ -162,7 +162,8 @@ void ExpectWellFormed(const LeafPage& leaf) {
   }
 }
 
-// Feeds `decode` every truncation and many damaged versions of every byte. It returns a status and looks at what it got.
+// Feeds `decode` every truncation and many damaged versions of every byte. It returns a status and looks at what it
+// got.
 template <typename Decode>
 void DamageEverywhere(const std::string& good, bool truncations_may_be_well_formed, Decode decode) {
   ASSERT_OK(decode(good));
@@ -338,7 +339,8 @@ TEST(LeafPage, IsRefusedWithAHostileCount) {
 }
 
 TEST(LeafPage, IsRefusedWithANameThatCouldLeadElsewhere) {
-  for (const std::string& name : {"."s, ".."s, "/"s, "a/b"s, "../x"s, "a\0"s, "\0"s, std::string(kNameBytesMax + 1, 'n')}) {
+  for (const std::string& name :
+       {"."s, ".."s, "/"s, "a/b"s, "../x"s, "a\0"s, "\0"s, std::string(kNameBytesMax + 1, 'n')}) {
     RawEntry entry;
     entry.name = name;
     EXPECT_THAT(DecodeRaw(entry), StatusIs(kDamaged)) << testing::PrintToString(name.substr(0, 9));

@@ -56,7 +56,8 @@ absl::StatusOr<LeafPage> OpenLeaf(const absl::StatusOr<OwnedChunk>& chunk, const
   RETURN_IF_ERROR(CheckTree(chunk));
   Components directory;
   std::string name;
-  if (!ParseEntryKey(node.start_key, &directory, &name)) return absl::DataLossError("an index page with a malformed key");
+  if (!ParseEntryKey(node.start_key, &directory, &name))
+    return absl::DataLossError("an index page with a malformed key");
   ASSIGN_OR_RETURN(LeafPage leaf, DecodeLeaf(chunk->plaintext, chunk->children, directory));
   if (leaf.entries.empty()) return absl::DataLossError("an empty leaf");
   if (EntryKey(leaf.directories[0], leaf.entries[0].name) != node.start_key) {

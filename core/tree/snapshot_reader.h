@@ -32,10 +32,10 @@ struct KeyGap {
 class EntryIterator {
  public:
   virtual ~EntryIterator() = default;
-  virtual bool Next() = 0;                             // false: the end, or status() says why not
-  virtual const Entry& entry() const = 0;              // valid until Next()
-  virtual const Components& directory() const = 0;     // of the entry; valid until Next()
-  virtual absl::Status status() const = 0;             // repository unreachable; damaged pages become gaps
+  virtual bool Next() = 0;                              // false: the end, or status() says why not
+  virtual const Entry& entry() const = 0;               // valid until Next()
+  virtual const Components& directory() const = 0;      // of the entry; valid until Next()
+  virtual absl::Status status() const = 0;              // repository unreachable; damaged pages become gaps
   virtual const std::vector<KeyGap>& gaps() const = 0;  // so far; iteration goes on behind a gap
 };
 
@@ -55,14 +55,14 @@ class SnapshotReader {
   // By path components (empty: the root entry).
   absl::StatusOr<Entry> LookupPath(const Components& path) const;
   std::unique_ptr<EntryIterator> Scan(const KeyRange& range) const;
-  // A directory's own subtree: the entries below it, at any depth, in key order (the directory itself is not among them).
+  // A directory's own subtree: the entries below it, at any depth, in key order (the directory itself is not among
+  // them).
   std::unique_ptr<EntryIterator> ScanSubtree(const Components& directory) const;
   // Calls `visit` for every difference in key order, skipping pages that both trees share: time in proportion to the
   // change. A damaged page on either side is an error.
   absl::Status Diff(const SnapshotReader& newer, const std::function<absl::Status(const DiffItem&)>& visit) const;
   // Every chunk of a file in order, lists resolved; `visit` may be called with any number of pieces.
-  absl::Status ForEachPiece(const Content& content,
-                            const std::function<absl::Status(const ChunkPiece&)>& visit) const;
+  absl::Status ForEachPiece(const Content& content, const std::function<absl::Status(const ChunkPiece&)>& visit) const;
   // Side chunks resolved into entry.xattrs and entry.holes.
   absl::Status ResolveSideChunks(Entry& entry) const;
   ChunkSource& source() const { return source_; }

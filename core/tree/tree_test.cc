@@ -104,7 +104,8 @@ Entry MakeEntry(std::string name, EntryType type, std::mt19937_64& rng) {
   e.inode = rng();
   if (type == EntryType::kFile) {
     switch (rng() % 4) {
-      case 0: break;
+      case 0:
+        break;
       case 1:
         e.content.kind = Content::Kind::kInline;
         e.content.inline_bytes = std::string(rng() % 64, 'i');
@@ -161,7 +162,9 @@ TreeRoot Build(const Model& model, MemoryChunks& chunks) {
   return root.value();
 }
 
-SnapshotReader Reader(MemoryChunks& chunks, const TreeRoot& root) { return SnapshotReader(chunks, root.ref, root.level); }
+SnapshotReader Reader(MemoryChunks& chunks, const TreeRoot& root) {
+  return SnapshotReader(chunks, root.ref, root.level);
+}
 
 // Expects exactly the entries of [from, to).
 void ExpectScan(EntryIterator& it, Model::const_iterator from, Model::const_iterator to) {
@@ -382,7 +385,10 @@ TEST(TreeBuilder, CutsFullPages) {
     std::function<void(Entry&)> grow;
   };
   const Case cases[] = {
-      {"bytes", 512 * 1024 / 16384 + 1, [](Entry& e) { e.xattrs = {{"x", std::string(16384, 'v')}}; }},
+      {"bytes", 512 * 1024 / 16384 + 1,
+       [](Entry& e) {
+         e.xattrs = {{"x", std::string(16384, 'v')}};
+       }},
       {"children", 8192 / 64 + 1,  // the root entry has none
        [&](Entry& e) {
          e.content = Content();
@@ -476,9 +482,15 @@ void Edit(Model& model, std::mt19937_64& rng) {
     Components self = parent;
     self.push_back(item.entry.name);
     switch (rng() % 6) {
-      case 0: Put(model, parent, MakeEntry("new" + std::to_string(rng() % 1000), EntryType::kFile, rng)); break;
-      case 1: item.entry.mtime.seconds += 1; break;
-      case 2: item.entry = MakeEntry(item.entry.name, item.entry.type, rng); break;
+      case 0:
+        Put(model, parent, MakeEntry("new" + std::to_string(rng() % 1000), EntryType::kFile, rng));
+        break;
+      case 1:
+        item.entry.mtime.seconds += 1;
+        break;
+      case 2:
+        item.entry = MakeEntry(item.entry.name, item.entry.type, rng);
+        break;
       case 3:
         if (item.entry.type != EntryType::kDirectory) model.erase(it);
         break;
@@ -663,7 +675,8 @@ void ForEachLargeEntry(size_t entries, F f) {
 
 Model LargeModel() {
   Model model;
-  ForEachLargeEntry(HF_LARGE_TREE_ENTRIES, [&](const Components& directory, Entry e) { Put(model, directory, std::move(e)); });
+  ForEachLargeEntry(HF_LARGE_TREE_ENTRIES,
+                    [&](const Components& directory, Entry e) { Put(model, directory, std::move(e)); });
   return model;
 }
 
@@ -699,8 +712,8 @@ TEST(LargeTree, IsBuiltAndReadInLittleMemory) {
                     [&](const Components& directory, Entry e) { ASSERT_OK(builder.Add(directory, std::move(e))); });
   ASSERT_OK_AND_ASSIGN(TreeRoot built, builder.Finish());
   size_t grown = PeakBytes() - before;
-  std::printf("%zu entries in %zu pages of %zu bytes; the builder took %zu KiB\n", size_t{built.entry_count}, null.pages,
-              null.bytes, grown / 1024);
+  std::printf("%zu entries in %zu pages of %zu bytes; the builder took %zu KiB\n", size_t{built.entry_count},
+              null.pages, null.bytes, grown / 1024);
   if (kMemoryIsMeasurable) {
     EXPECT_LT(grown, 24u << 20);
   }
@@ -786,8 +799,12 @@ TEST(LargeTree, IsComparedInProportionToTheChange) {
       auto it = edited.find(keys[1 + rng() % (keys.size() - 1)]);
       if (it == edited.end()) continue;
       switch (rng() % 3) {
-        case 0: it->second.entry.mtime.seconds += 1; break;
-        case 1: Put(edited, it->second.directory, MakeEntry("new", EntryType::kFile, rng)); break;
+        case 0:
+          it->second.entry.mtime.seconds += 1;
+          break;
+        case 1:
+          Put(edited, it->second.directory, MakeEntry("new", EntryType::kFile, rng));
+          break;
         case 2:
           if (it->second.entry.type == EntryType::kFile) edited.erase(it);
       }
@@ -797,7 +814,8 @@ TEST(LargeTree, IsComparedInProportionToTheChange) {
     std::vector<std::string> diff = TreeDiff(Reader(chunks, before), Reader(chunks, after), model, edited);
     EXPECT_EQ(diff, NaiveDiff(model, edited));
     EXPECT_FALSE(diff.empty());
-    std::printf("%zu differences, %d pages read of 2 x %zu\n", diff.size(), chunks.fetched, Pages(chunks, before).size());
+    std::printf("%zu differences, %d pages read of 2 x %zu\n", diff.size(), chunks.fetched,
+                Pages(chunks, before).size());
     // A change rewrites one leaf and its index path, now and then two leaves (a cut that comes or goes), on two sides.
     EXPECT_LE(chunks.fetched, changes * 2 * static_cast<int>(after.level + 2));
   }
@@ -811,7 +829,8 @@ TEST(DamagedTree, LosesExactlyTheEntriesOfTheDamagedPage) {
   MemoryChunks chunks;
   TreeRoot root = Build(model, chunks);
   ASSERT_GE(root.level, 1u);
-  for (const absl::Status& why : {absl::Status(absl::DataLossError("bad")), absl::Status(absl::NotFoundError("none"))}) {
+  for (const absl::Status& why :
+       {absl::Status(absl::DataLossError("bad")), absl::Status(absl::NotFoundError("none"))}) {
     for (const PageInfo& page : Pages(chunks, root)) {
       chunks.damaged = {{page.ref.id, why}};
       auto it = Reader(chunks, root).Scan(KeyRange::All());
@@ -846,7 +865,8 @@ TEST(DamagedTree, SaysSoInALookupAndFindsTheRest) {
     if (p.level == 0) leaves.push_back(p);
   }
   ASSERT_GE(leaves.size(), 3u);
-  for (const absl::Status& why : {absl::Status(absl::DataLossError("bad")), absl::Status(absl::NotFoundError("none"))}) {
+  for (const absl::Status& why :
+       {absl::Status(absl::DataLossError("bad")), absl::Status(absl::NotFoundError("none"))}) {
     chunks.damaged = {{leaves[1].ref.id, why}};
     for (const auto& [key, item] : model) {
       absl::StatusOr<Entry> e = reader.Lookup(item.directory, item.entry.name);

@@ -9,7 +9,8 @@ namespace holdfast {
 namespace {
 
 absl::Status At(const std::string& path, const toml::source_region& where, std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(path, ":", where.begin.line, ":", where.begin.column, ": ", AbslView(what)));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ":", where.begin.line, ":", where.begin.column, ": ", AbslView(what)));
 }
 
 absl::Status ReadString(const std::string& file, const toml::node& node, std::string* out) {

@@ -100,13 +100,18 @@ absl::Status Run(const DaemonConfig& config) {
       return static_cast<double>(total);
     };
   };
-  metrics.AddGaugeCallback("holdfast_snapshots", "Snapshots that can be restored.", {}, sum(&RepositoryStatistics::snapshots));
+  metrics.AddGaugeCallback("holdfast_snapshots", "Snapshots that can be restored.", {},
+                           sum(&RepositoryStatistics::snapshots));
   metrics.AddGaugeCallback("holdfast_packs", "Packs in storage.", {}, sum(&RepositoryStatistics::packs));
-  metrics.AddGaugeCallback("holdfast_stored_bytes", "Bytes of packs in storage.", {}, sum(&RepositoryStatistics::stored_bytes));
+  metrics.AddGaugeCallback("holdfast_stored_bytes", "Bytes of packs in storage.", {},
+                           sum(&RepositoryStatistics::stored_bytes));
   metrics.AddGaugeCallback("holdfast_chunks", "Distinct chunks.", {}, sum(&RepositoryStatistics::chunks));
-  metrics.AddGaugeCallback("holdfast_upload_sessions", "Upload sessions that are open.", {}, sum(&RepositoryStatistics::sessions));
-  metrics.AddGaugeCallback("holdfast_appended_bytes", "Bytes of chunk records received since the start.", {}, sum(&RepositoryStatistics::bytes_appended));
-  metrics.AddGaugeCallback("holdfast_read_bytes", "Bytes of chunk records sent since the start.", {}, sum(&RepositoryStatistics::bytes_read));
+  metrics.AddGaugeCallback("holdfast_upload_sessions", "Upload sessions that are open.", {},
+                           sum(&RepositoryStatistics::sessions));
+  metrics.AddGaugeCallback("holdfast_appended_bytes", "Bytes of chunk records received since the start.", {},
+                           sum(&RepositoryStatistics::bytes_appended));
+  metrics.AddGaugeCallback("holdfast_read_bytes", "Bytes of chunk records sent since the start.", {},
+                           sum(&RepositoryStatistics::bytes_read));
   metrics.AddGaugeCallback("holdfast_repositories_unavailable", "Repositories that could not be opened.", {},
                            [&registry]() -> double {
                              int n = 0;
@@ -178,8 +183,9 @@ absl::Status Run(const DaemonConfig& config) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app{"holdfastd: the Holdfast server. Without arguments it listens on a Unix socket in the user's run-time "
-               "directory and keeps its repositories in the user's data directory."};
+  CLI::App app{
+      "holdfastd: the Holdfast server. Without arguments it listens on a Unix socket in the user's run-time "
+      "directory and keeps its repositories in the user's data directory."};
   std::string config_path;
   bool show_version = false;
   app.add_option("--config", config_path, "Configuration file (TOML); all settings are optional");
@@ -200,8 +206,8 @@ int Main(int argc, char** argv) {
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  // Never undone: the global shutdown of gRPC 1.51 may wait 10 s for one of its own pollers, when everything of ours has
-  // long been closed.
+  // Never undone: the global shutdown of gRPC 1.51 may wait 10 s for one of its own pollers, when everything of ours
+  // has long been closed.
   grpc_init();
   ::signal(SIGPIPE, SIG_IGN);
   // Chunk keys never come here, but a core file of a backup server has no place on a disk either.

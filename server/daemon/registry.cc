@@ -59,7 +59,8 @@ absl::StatusOr<RepositoryConfig> DecodeConfig(std::string_view in, const Key256&
   std::copy(nonce_bytes.begin(), nonce_bytes.end(), nonce.begin());
   absl::StatusOr<std::string> key = Aead(AeadAlgorithm::kAes256Gcm, server_key).Open(nonce, aad, sealed);
   if (!key.ok() || key->size() != 32) {
-    return absl::DataLossError("the catalog key does not open: the config is damaged, or server.key is another server's");
+    return absl::DataLossError(
+        "the catalog key does not open: the config is damaged, or server.key is another server's");
   }
   config.catalog_key = Key256(reinterpret_cast<const uint8_t*>(key->data()));
   WipeMemory(key->data(), key->size());
@@ -144,8 +145,8 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   options.spool_directory = folder + "/spool";
   options.server_id = options_.server_id;
   options.crash_point = options_.crash_point;
-  // On the local socket the first stream follows within milliseconds; a client that was killed before must not block the
-  // next run.
+  // On the local socket the first stream follows within milliseconds; a client that was killed before must not block
+  // the next run.
   options.session_idle = absl::Milliseconds(500);
   for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
     absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
@@ -175,7 +176,8 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
     absl::Status s = PutKeyBlob(*store, kind, 1, bytes);
     if (absl::IsAborted(s)) {
       return absl::AlreadyExistsError(absl::StrCat(
-          folder, " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
+          folder,
+          " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
     }
     return s;
   };
@@ -186,8 +188,8 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   config.id = request.id;
   config.aead = request.aead;
   config.catalog_key = request.catalog_key;
-  RETURN_IF_ERROR(WriteFileAtomically(const_cast<Io&>(io_), folder + "/config",
-                                      EncodeConfig(config, server_key_, io_.random)));
+  RETURN_IF_ERROR(
+      WriteFileAtomically(const_cast<Io&>(io_), folder + "/config", EncodeConfig(config, server_key_, io_.random)));
   std::shared_ptr<HostedRepository> hosted = OpenHosted(request.name);
   RETURN_IF_ERROR(hosted->error);
   absl::MutexLock lock(&mu_);

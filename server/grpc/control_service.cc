@@ -80,8 +80,7 @@ grpc::Status ControlService::ListRepositories(grpc::ServerContext*, const v1::Li
   return grpc::Status::OK;
 }
 
-grpc::Status ControlService::GetKeys(grpc::ServerContext*, const v1::GetKeysRequest* request,
-                                     v1::GetKeysReply* reply) {
+grpc::Status ControlService::GetKeys(grpc::ServerContext*, const v1::GetKeysRequest* request, v1::GetKeysReply* reply) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(KeyBlob settings, ReadNewestKeyBlob(*hosted->store, KeyBlobKind::kSettings, nullptr));

@@ -128,16 +128,16 @@ class ReplyWriter : public RecordReadSink {
 
 TransferService::TransferService(RepositoryRegistry& registry) : registry_(registry) {
   using Handler = grpc::internal::BidiStreamingHandler<TransferService, grpc::ByteBuffer, grpc::ByteBuffer>;
-  AddMethod(new grpc::internal::RpcServiceMethod(
-      kUploadMethod, grpc::internal::RpcMethod::BIDI_STREAMING,
-      new Handler([](TransferService* service, grpc::ServerContext* context,
-                     Stream* stream) { return service->Upload(context, stream); },
-                  this)));
-  AddMethod(new grpc::internal::RpcServiceMethod(
-      kReadMethod, grpc::internal::RpcMethod::BIDI_STREAMING,
-      new Handler([](TransferService* service, grpc::ServerContext* context,
-                     Stream* stream) { return service->Read(context, stream); },
-                  this)));
+  AddMethod(
+      new grpc::internal::RpcServiceMethod(kUploadMethod, grpc::internal::RpcMethod::BIDI_STREAMING,
+                                           new Handler([](TransferService* service, grpc::ServerContext* context,
+                                                          Stream* stream) { return service->Upload(context, stream); },
+                                                       this)));
+  AddMethod(
+      new grpc::internal::RpcServiceMethod(kReadMethod, grpc::internal::RpcMethod::BIDI_STREAMING,
+                                           new Handler([](TransferService* service, grpc::ServerContext* context,
+                                                          Stream* stream) { return service->Read(context, stream); },
+                                                       this)));
 }
 
 grpc::Status TransferService::Upload(grpc::ServerContext*, Stream* stream) {

@@ -1,5 +1,5 @@
-// ChunkTransfer: the bulk of the bytes, on raw slices. A thread per stream, which blocks; credit bounds what a stream may
-// have unanswered, and HTTP/2 flow control does the rest.
+// ChunkTransfer: the bulk of the bytes, on raw slices. A thread per stream, which blocks; credit bounds what a stream
+// may have unanswered, and HTTP/2 flow control does the rest.
 #ifndef HOLDFAST_SERVER_GRPC_TRANSFER_SERVICE_H_
 #define HOLDFAST_SERVER_GRPC_TRANSFER_SERVICE_H_
 

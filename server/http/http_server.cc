@@ -42,8 +42,7 @@ using SteadyClock = std::chrono::steady_clock;
 // server stops.
 class BoundedStream : public httplib::Stream {
  public:
-  BoundedStream(int fd, size_t bytes_max, SteadyClock::duration time_max,
-                const std::atomic<bool>& stopping)
+  BoundedStream(int fd, size_t bytes_max, SteadyClock::duration time_max, const std::atomic<bool>& stopping)
       : fd_(fd),
         bytes_left_(bytes_max),
         deadline_(SteadyClock::now() + time_max),
@@ -95,8 +94,7 @@ class BoundedStream : public httplib::Stream {
   bool Wait(short events) const {
     if (begin_ != end_ && events == POLLIN) return true;
     while (!stopping_.load()) {
-      const auto left =
-          std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - SteadyClock::now());
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - SteadyClock::now());
       if (left.count() <= 0) return false;
       pollfd p{fd_, events, 0};
       const int n = ::poll(&p, 1, static_cast<int>(std::min<int64_t>(left.count(), kStopPollMs)));
@@ -220,16 +218,14 @@ struct Endpoint {
 
 absl::StatusOr<Endpoint> ParseLoopback(const std::string& address) {
   auto refuse = [&](std::string_view why) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("HTTP address \"", address, "\": ", AbslView(why)));
+    return absl::InvalidArgumentError(absl::StrCat("HTTP address \"", address, "\": ", AbslView(why)));
   };
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos) return refuse("needs a port");
   Endpoint out;
   const std::string port = address.substr(colon + 1);
   out.host = address.substr(0, colon);
-  if (port.empty() || port.size() > 5 ||
-      port.find_first_not_of("0123456789") != std::string::npos ||
+  if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos ||
       !absl::SimpleAtoi(port, &out.port) || out.port > 65535) {
     return refuse("the port is not a number up to 65535");
   }
@@ -344,8 +340,7 @@ void HttpServer::Impl::AddHandlers() {
   server.set_keep_alive_max_count(1);
   server.Get("/healthz", [this](const httplib::Request&, httplib::Response& res) {
     const HttpHealth h = health();
-    std::string body =
-        absl::StrCat("{\"status\":", Json(h.status), ",\"healthy\":", h.healthy ? "true" : "false");
+    std::string body = absl::StrCat("{\"status\":", Json(h.status), ",\"healthy\":", h.healthy ? "true" : "false");
     for (const auto& [key, value] : h.details) {
       absl::StrAppend(&body, ",", Json(key), ":", Json(value));
     }
@@ -353,17 +348,15 @@ void HttpServer::Impl::AddHandlers() {
     res.set_content(body + "}\n", "application/json");
   });
   server.Get("/version", [this](const httplib::Request&, httplib::Response& res) {
-    res.set_content(
-        absl::StrCat("{\"name\":\"holdfastd\",\"version\":", Json(options.version), "}\n"),
-        "application/json");
+    res.set_content(absl::StrCat("{\"name\":\"holdfastd\",\"version\":", Json(options.version), "}\n"),
+                    "application/json");
   });
   server.Get("/metrics", [this](const httplib::Request&, httplib::Response& res) {
     res.set_content(metrics.TextFormat(), "text/plain; version=0.0.4; charset=utf-8");
   });
-  server.set_exception_handler([](const httplib::Request&, httplib::Response& res,
-                                  std::exception_ptr) { res.status = 500; });
-  server.set_default_headers(
-      {{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
+  server.set_exception_handler(
+      [](const httplib::Request&, httplib::Response& res, std::exception_ptr) { res.status = 500; });
+  server.set_default_headers({{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
 }
 
 absl::Status HttpServer::Impl::Listen() {
@@ -400,8 +393,7 @@ absl::Status HttpServer::Impl::Listen() {
     error = errno;
     if (port <= 0) {
       port = 0;
-      return FromErrno(error != 0 ? error : EADDRINUSE,
-                       absl::StrCat("listen at ", options.loopback_address));
+      return FromErrno(error != 0 ? error : EADDRINUSE, absl::StrCat("listen at ", options.loopback_address));
     }
   }
   server.WidenBacklog(options.queued_connections_max);
@@ -417,8 +409,7 @@ void HttpServer::Impl::Stop() {
   server.stopping().store(true);
   if (socket_file.has_value()) {
     struct stat info {};
-    if (::lstat(options.unix_socket.c_str(), &info) == 0 &&
-        socket_file == std::make_pair(info.st_dev, info.st_ino)) {
+    if (::lstat(options.unix_socket.c_str(), &info) == 0 && socket_file == std::make_pair(info.st_dev, info.st_ino)) {
       ::unlink(options.unix_socket.c_str());
     }
   }
@@ -431,8 +422,7 @@ HttpServer::~HttpServer() { Stop(); }
 void HttpServer::Stop() { impl_->Stop(); }
 int HttpServer::port() const { return impl_->port; }
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
-                                                              MetricsRegistry& metrics,
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options, MetricsRegistry& metrics,
                                                               HealthCallback health) {
   if (options.unix_socket.empty() == options.loopback_address.empty()) {
     return absl::InvalidArgumentError("HTTP: give either a Unix socket or a loopback address");

@@ -19,9 +19,8 @@
 namespace holdfast {
 
 struct HttpHealth {
-  bool healthy = false;  // 200 or 503
-  std::string status =
-      "down";  // one word or sentence for people: "ok", "starting", "superseded by another server"
+  bool healthy = false;         // 200 or 503
+  std::string status = "down";  // one word or sentence for people: "ok", "starting", "superseded by another server"
   // Further facts, as JSON strings.
   std::vector<std::pair<std::string, std::string>> details;
 };
@@ -30,7 +29,7 @@ struct HttpServerOptions {
   // Exactly one of the two. The folder of the socket is created with mode 0700 when it is missing;
   // the socket is 0600.
   std::string unix_socket;
-  std::string loopback_address;  // "127.0.0.1:9464", "[::1]:0" (port 0: any free one; see port())
+  std::string loopback_address;                  // "127.0.0.1:9464", "[::1]:0" (port 0: any free one; see port())
   std::string version = "unknown";               // for /version
   int workers = 4;                               // requests at the same time
   int queued_connections_max = 64;               // further ones are closed at once
@@ -40,12 +39,10 @@ struct HttpServerOptions {
 
 class HttpServer {
  public:
-  using HealthCallback =
-      std::function<HttpHealth()>;  // called by several workers at once; must not block
+  using HealthCallback = std::function<HttpHealth()>;  // called by several workers at once; must not block
   // Listens when it returns OK. `metrics` is borrowed. INVALID_ARGUMENT: not loopback, or a bad
   // path. ALREADY_EXISTS: somebody answers at that socket or port. A stale socket is replaced.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpServerOptions options,
-                                                           MetricsRegistry& metrics,
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpServerOptions options, MetricsRegistry& metrics,
                                                            HealthCallback health);
   ~HttpServer();     // stops
   void Stop();       // idempotent; no callback runs afterwards

@@ -169,9 +169,8 @@ TEST_F(HttpServerTest, RefusesAFolderThatOthersMayWriteAndBadPaths) {
 
 TEST_F(HttpServerTest, ListensOnLoopbackTcpOnly) {
   options_.unix_socket = "";
-  for (const char* address :
-       {"0.0.0.0:0", "10.0.0.1:80", "[::]:0", "[2001:db8::1]:80", "example.org:80", ":80",
-        "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:-1", "128.0.0.1:80", "[::1]"}) {
+  for (const char* address : {"0.0.0.0:0", "10.0.0.1:80", "[::]:0", "[2001:db8::1]:80", "example.org:80", ":80",
+                              "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:-1", "128.0.0.1:80", "[::1]"}) {
     options_.loopback_address = address;
     EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kInvalidArgument)) << address;
   }
@@ -196,13 +195,12 @@ TEST_F(HttpServerTest, OversizedRequestsAreRefusedAndTheServerGoesOn) {
   }
 
   // A start line, a header line and many headers, each without an end.
-  for (std::string request : {"GET /" + std::string(1 << 20, 'a'),
-                              "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'), [] {
-                                std::string s = "GET /healthz HTTP/1.1\r\n";
-                                for (int i = 0; i < 20000; ++i)
-                                  absl::StrAppend(&s, "h", i, ": v\r\n");
-                                return s;
-                              }()}) {
+  for (std::string request :
+       {"GET /" + std::string(1 << 20, 'a'), "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'), [] {
+          std::string s = "GET /healthz HTTP/1.1\r\n";
+          for (int i = 0; i < 20000; ++i) absl::StrAppend(&s, "h", i, ": v\r\n");
+          return s;
+        }()}) {
     const auto start = std::chrono::steady_clock::now();
     EXPECT_THAT(Exchange(Connect(), request), Not(HasSubstr("200 OK")));
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
@@ -300,8 +298,7 @@ TEST_F(HttpServerTest, ServesManyClientsAtOnce) {
 
 TEST(MetricsTest, WritesThePrometheusTextFormat) {
   MetricsRegistry metrics;
-  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}})
-      .Set(1.5);
+  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}}).Set(1.5);
   metrics.AddGauge("b_bytes", "", {{"kind", "data"}}).Set(-3);
   metrics.AddCounter("a_total", "A.").Add();
   metrics.AddGaugeCallback("c", "C.", {}, [] { return 1e300; });

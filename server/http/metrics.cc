@@ -65,8 +65,8 @@ struct MetricsRegistry::Family {
 MetricsRegistry::MetricsRegistry() = default;
 MetricsRegistry::~MetricsRegistry() = default;
 
-MetricsRegistry::Series& MetricsRegistry::FindOrAdd(std::string_view name, std::string_view help,
-                                                    MetricLabels labels, bool counter) {
+MetricsRegistry::Series& MetricsRegistry::FindOrAdd(std::string_view name, std::string_view help, MetricLabels labels,
+                                                    bool counter) {
   if (!IsName(name, true)) Crash(name, "not a metric name");
   if (counter && !(name.size() > 6 && name.substr(name.size() - 6) == "_total")) {
     Crash(name, "a counter's name ends in _total");
@@ -75,8 +75,7 @@ MetricsRegistry::Series& MetricsRegistry::FindOrAdd(std::string_view name, std::
   std::string formatted;
   for (const auto& [key, value] : labels) {
     if (!IsName(key, false)) Crash(name, "not a label name");
-    absl::StrAppend(&formatted, formatted.empty() ? "{" : ",", key, "=\"", Escaped(value, true),
-                    "\"");
+    absl::StrAppend(&formatted, formatted.empty() ? "{" : ",", key, "=\"", Escaped(value, true), "\"");
   }
   if (!formatted.empty()) formatted += '}';
 
@@ -95,20 +94,18 @@ MetricsRegistry::Series& MetricsRegistry::FindOrAdd(std::string_view name, std::
   return *series;
 }
 
-Counter& MetricsRegistry::AddCounter(std::string_view name, std::string_view help,
-                                     MetricLabels labels) {
+Counter& MetricsRegistry::AddCounter(std::string_view name, std::string_view help, MetricLabels labels) {
   absl::MutexLock lock(&mu_);
   return FindOrAdd(name, help, std::move(labels), true).counter;
 }
 
-Gauge& MetricsRegistry::AddGauge(std::string_view name, std::string_view help,
-                                 MetricLabels labels) {
+Gauge& MetricsRegistry::AddGauge(std::string_view name, std::string_view help, MetricLabels labels) {
   absl::MutexLock lock(&mu_);
   return FindOrAdd(name, help, std::move(labels), false).gauge;
 }
 
-void MetricsRegistry::AddGaugeCallback(std::string_view name, std::string_view help,
-                                       MetricLabels labels, std::function<double()> read) {
+void MetricsRegistry::AddGaugeCallback(std::string_view name, std::string_view help, MetricLabels labels,
+                                       std::function<double()> read) {
   absl::MutexLock lock(&mu_);
   FindOrAdd(name, help, std::move(labels), false).read = std::move(read);
 }
@@ -124,22 +121,19 @@ std::string MetricsRegistry::TextFormat() const {
   {
     absl::MutexLock lock(&mu_);
     for (const auto& [name, family] : families_) {
-      std::string head =
-          absl::StrCat("# HELP ", name, " ", Escaped(family->help, false), "\n# TYPE ", name,
-                       family->counter ? " counter\n" : " gauge\n");
+      std::string head = absl::StrCat("# HELP ", name, " ", Escaped(family->help, false), "\n# TYPE ", name,
+                                      family->counter ? " counter\n" : " gauge\n");
       for (const auto& [labels, series] : family->series) {
         Line line{std::move(head), name + labels, "", series->read};
         head.clear();
-        line.value =
-            family->counter ? absl::StrCat(series->counter.value()) : Number(series->gauge.value());
+        line.value = family->counter ? absl::StrCat(series->counter.value()) : Number(series->gauge.value());
         lines.push_back(std::move(line));
       }
     }
   }
   std::string out;
   for (const Line& line : lines) {
-    absl::StrAppend(&out, line.head, line.name, " ", line.read ? Number(line.read()) : line.value,
-                    "\n");
+    absl::StrAppend(&out, line.head, line.name, " ", line.read ? Number(line.read()) : line.value, "\n");
   }
   return out;
 }

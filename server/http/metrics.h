@@ -20,8 +20,7 @@
 
 namespace holdfast {
 
-inline constexpr size_t kMetricSeriesMax =
-    2000;  // above it AddX crashes: a label has a value that somebody chooses
+inline constexpr size_t kMetricSeriesMax = 2000;  // above it AddX crashes: a label has a value that somebody chooses
 
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 

@@ -57,8 +57,7 @@ absl::Status Damaged(std::string_view what) {
   return absl::DataLossError(absl::StrCat("chunk index: damaged ", AbslView(what)));
 }
 
-absl::StatusOr<std::string_view> Unchecked(std::string_view key, std::string_view stored,
-                                           std::string_view what) {
+absl::StatusOr<std::string_view> Unchecked(std::string_view key, std::string_view stored, std::string_view what) {
   if (stored.size() < kCheckBytes) return Damaged(what);
   std::string_view value = stored.substr(0, stored.size() - kCheckBytes);
   if (ByteReader(stored.substr(value.size())).U32() != CheckSum(key, value)) return Damaged(what);
@@ -150,8 +149,7 @@ struct ChunkIndex::Entry {
   }
 };
 
-absl::StatusOr<std::unique_ptr<ChunkIndex>> ChunkIndex::Open(KvStore& kv,
-                                                             const RepositoryId& repository) {
+absl::StatusOr<std::unique_ptr<ChunkIndex>> ChunkIndex::Open(KvStore& kv, const RepositoryId& repository) {
   std::unique_ptr<ChunkIndex> index(new ChunkIndex(kv, repository));
   RETURN_IF_ERROR(index->Load());
   return index;
@@ -162,8 +160,7 @@ absl::Status ChunkIndex::Load() {
   ASSIGN_OR_RETURN(std::optional<std::string> meta, kv_.Get(kMetaKey));
   if (!meta.has_value()) {
     bool empty = true;
-    RETURN_IF_ERROR(
-        kv_.Scan("", "", [&](std::string_view, std::string_view) { return empty = false; }));
+    RETURN_IF_ERROR(kv_.Scan("", "", [&](std::string_view, std::string_view) { return empty = false; }));
     if (!empty) return absl::FailedPreconditionError("chunk index: not a chunk index of ours");
     std::string value;
     ByteWriter w(&value);
@@ -178,8 +175,7 @@ absl::Status ChunkIndex::Load() {
   ByteReader head(value);
   const uint32_t schema = head.U32();
   if (schema != kSchemaVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("chunk index: schema ", schema, " is not known"));
+    return absl::FailedPreconditionError(absl::StrCat("chunk index: schema ", schema, " is not known"));
   }
   if (head.Bytes(repository_.view().size()) != repository_.view() || !head.AtEnd()) {
     return absl::FailedPreconditionError("chunk index: belongs to another repository");
@@ -212,8 +208,8 @@ absl::Status ChunkIndex::Load() {
       pack.bytes = in.Varint();
       const uint64_t records = in.Varint();
       pack.record_count = static_cast<uint32_t>(records);
-      if (!in.ok() || !in.AtEnd() || (kind != 1 && kind != 2) || records > kPackRecordsMax ||
-          number == 0 || number >= next_number_ || !numbers_.emplace(pack.id, number).second) {
+      if (!in.ok() || !in.AtEnd() || (kind != 1 && kind != 2) || records > kPackRecordsMax || number == 0 ||
+          number >= next_number_ || !numbers_.emplace(pack.id, number).second) {
         return Damaged("pack entry");
       }
       CountPack(counters_, pack, true);
@@ -225,8 +221,7 @@ absl::Status ChunkIndex::Load() {
   return status;
 }
 
-absl::StatusOr<std::vector<ChunkIndex::Entry>> ChunkIndex::ReadEntries(
-    absl::Span<const ChunkId> ids) const {
+absl::StatusOr<std::vector<ChunkIndex::Entry>> ChunkIndex::ReadEntries(absl::Span<const ChunkId> ids) const {
   std::vector<std::string> keys;
   keys.reserve(ids.size());
   for (const ChunkId& id : ids) keys.push_back(ChunkKey(id));
@@ -252,8 +247,7 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
     auto it = numbers_.find(pack.id);
     if (it != numbers_.end()) {
       const IndexedPack& known = packs_.at(it->second);
-      if (known.bytes == info.bytes && known.record_count == info.record_count &&
-          known.kind == info.kind) {
+      if (known.bytes == info.bytes && known.record_count == info.record_count && known.kind == info.kind) {
         return absl::OkStatus();
       }
       return absl::InvalidArgumentError(
@@ -291,8 +285,8 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
       if (entry.copies.size() >= kChunkLocationsMax) continue;
       const PackEntry& e = pack.entries[order[at]];
       entry.copies.push_back({number, order[at], e.body_offset, e.header.sealed_length,
-                              static_cast<uint32_t>(e.header.children.size()), e.header.type,
-                              e.header.uploader, e.header.epoch});
+                              static_cast<uint32_t>(e.header.children.size()), e.header.type, e.header.uploader,
+                              e.header.epoch});
     }
     counters.locations += entry.copies.size() - before;
     if (entry.copies.size() != before) PutChecked(batch, ChunkKey(ids[k]), entry.Encode());
@@ -343,8 +337,7 @@ absl::Status ChunkIndex::RemovePack(const PackId& pack) {
   KvBatch batch;
   for (size_t k = 0; k < ids.size(); ++k) {
     Entry& entry = entries[k];
-    const size_t removed =
-        std::erase_if(entry.copies, [&](const Copy& c) { return c.pack_number == number; });
+    const size_t removed = std::erase_if(entry.copies, [&](const Copy& c) { return c.pack_number == number; });
     if (removed == 0) continue;  // it was one copy too many
     counters.locations -= removed;
     if (entry.copies.empty()) {
@@ -378,8 +371,7 @@ std::vector<IndexedPack> ChunkIndex::Packs() const {
     absl::ReaderMutexLock lock(&mu_);
     numbered.assign(packs_.begin(), packs_.end());
   }
-  std::sort(numbered.begin(), numbered.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(numbered.begin(), numbered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<IndexedPack> out;
   out.reserve(numbered.size());
   for (auto& [number, pack] : numbered) out.push_back(pack);
@@ -401,8 +393,7 @@ absl::StatusOr<std::vector<ChunkId>> ChunkIndex::PackChunks(const PackId& pack) 
   }
   std::vector<ChunkId> ids(list.size() / ChunkId::kSizeInBytes);
   for (size_t i = 0; i < ids.size(); ++i) {
-    std::memcpy(ids[i].bytes.data(), list.data() + i * ChunkId::kSizeInBytes,
-                ChunkId::kSizeInBytes);
+    std::memcpy(ids[i].bytes.data(), list.data() + i * ChunkId::kSizeInBytes, ChunkId::kSizeInBytes);
   }
   return ids;
 }
@@ -426,8 +417,7 @@ absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const Copy& copy, bool comm
   return out;
 }
 
-absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(
-    absl::Span<const ChunkId> ids) const {
+absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(absl::Span<const ChunkId> ids) const {
   absl::ReaderMutexLock lock(&mu_);
   ASSIGN_OR_RETURN(std::vector<Entry> entries, ReadEntries(ids));
   std::vector<std::optional<ChunkLocation>> out(ids.size());
@@ -438,8 +428,7 @@ absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(
   return out;
 }
 
-absl::StatusOr<std::vector<std::vector<ChunkLocation>>> ChunkIndex::LookupAll(
-    absl::Span<const ChunkId> ids) const {
+absl::StatusOr<std::vector<std::vector<ChunkLocation>>> ChunkIndex::LookupAll(absl::Span<const ChunkId> ids) const {
   absl::ReaderMutexLock lock(&mu_);
   ASSIGN_OR_RETURN(std::vector<Entry> entries, ReadEntries(ids));
   std::vector<std::vector<ChunkLocation>> out(ids.size());
@@ -484,8 +473,7 @@ ChunkIndexCounters ChunkIndex::counters() const {
 
 uint64_t ChunkIndex::ApproximateMemory() const {
   absl::ReaderMutexLock lock(&mu_);
-  return kv_.ApproximateMemory() +
-         packs_.capacity() * (sizeof(uint32_t) + sizeof(IndexedPack) + 1) +
+  return kv_.ApproximateMemory() + packs_.capacity() * (sizeof(uint32_t) + sizeof(IndexedPack) + 1) +
          numbers_.capacity() * (sizeof(PackId) + sizeof(uint32_t) + 1);
 }
 

@@ -66,8 +66,7 @@ class ChunkIndex {
   // `kv` is borrowed and used by nobody else. An empty one is initialised; FAILED_PRECONDITION when
   // it belongs to another repository or schema version, DATA_LOSS when damaged: in both cases the
   // caller destroys it and rebuilds.
-  static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv,
-                                                          const RepositoryId& repository);
+  static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv, const RepositoryId& repository);
 
   // Atomic: all entries or none. entries[i] has frame number i. A pack that is already there is OK
   // and changes nothing (INVALID_ARGUMENT when it was added with another number of records or
@@ -82,13 +81,11 @@ class ChunkIndex {
 
   // One answer per id, in order: its first location, the oldest, as a later upload cannot displace
   // an earlier one.
-  absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(
-      absl::Span<const ChunkId> ids) const;
+  absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(absl::Span<const ChunkId> ids) const;
   // Every copy, oldest first; empty for an unknown id.
   absl::StatusOr<std::vector<ChunkLocation>> AllLocations(const ChunkId& id) const;
   // One answer per id: every copy.
-  absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(
-      absl::Span<const ChunkId> ids) const;
+  absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(absl::Span<const ChunkId> ids) const;
 
   // Marks (unmarks) chunks as committed. Unknown ids are skipped. Safe to repeat.
   absl::Status MarkCommitted(absl::Span<const ChunkId> ids) { return SetCommitted(ids, true); }
@@ -106,8 +103,7 @@ class ChunkIndex {
   absl::Status Load();
   absl::Status SetCommitted(absl::Span<const ChunkId> ids, bool committed);
   absl::StatusOr<std::vector<Entry>> ReadEntries(absl::Span<const ChunkId> ids) const;
-  absl::StatusOr<ChunkLocation> ToLocation(const Copy& copy, bool committed) const
-      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<ChunkLocation> ToLocation(const Copy& copy, bool committed) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   KvStore& kv_;
   const RepositoryId repository_;

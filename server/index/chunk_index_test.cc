@@ -228,8 +228,7 @@ TEST_F(ChunkIndexTest, FailedWriteChangesNothing) {
   ASSERT_OK(index_->AddPack(MakePack(1, PackKind::kData, {1})));
   const auto before = Dump(kv_);
   kv_.FailWrites(absl::ResourceExhaustedError("full"));
-  EXPECT_THAT(index_->AddPack(MakePack(2, PackKind::kData, {2})),
-              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(index_->AddPack(MakePack(2, PackKind::kData, {2})), StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_THAT(index_->RemovePack(Pack(1)), StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_FALSE(index_->HasPack(Pack(2)));
   EXPECT_TRUE(index_->HasPack(Pack(1)));
@@ -258,8 +257,7 @@ TEST_F(ChunkIndexTest, EveryFlippedBitAndTruncationIsDataLoss) {
       KvBatch damage;
       damage.Put(k, std::move(bad));
       ASSERT_OK(kv_.Write(damage));
-      ASSERT_THAT(use_all(), StatusIs(absl::StatusCode::kDataLoss))
-          << "key " << k[0] << " at " << at;
+      ASSERT_THAT(use_all(), StatusIs(absl::StatusCode::kDataLoss)) << "key " << k[0] << " at " << at;
       ++tried;
     };
     for (size_t bit = 0; bit < 8 * value.size(); ++bit) {
@@ -395,8 +393,7 @@ TEST(ChunkIndexOnRocksTest, TakesAFullPack) {
   ASSERT_OK(index->AddPack(MakePack(1, PackKind::kData, chunks)));
   EXPECT_EQ(index->counters().chunks, kPackRecordsMax);
   chunks.push_back(1);
-  EXPECT_THAT(index->AddPack(MakePack(2, PackKind::kData, chunks)),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(index->AddPack(MakePack(2, PackKind::kData, chunks)), StatusIs(absl::StatusCode::kInvalidArgument));
   ASSERT_OK(index->RemovePack(Pack(1)));
   EXPECT_EQ(index->counters().chunks, 0u);
   index.reset();

@@ -33,9 +33,7 @@ class KvBatch {
     std::string key;
     std::optional<std::string> value;  // nullopt = delete
   };
-  void Put(std::string_view key, std::string value) {
-    operations_.push_back({std::string(key), std::move(value)});
-  }
+  void Put(std::string_view key, std::string value) { operations_.push_back({std::string(key), std::move(value)}); }
   void Delete(std::string_view key) { operations_.push_back({std::string(key), std::nullopt}); }
   bool empty() const { return operations_.empty(); }
   const std::vector<Operation>& operations() const { return operations_; }
@@ -64,14 +62,12 @@ class KvStore {
   // nullopt when absent.
   virtual absl::StatusOr<std::optional<std::string>> Get(std::string_view key) = 0;
   // One answer per key, in order. Cheaper than as many Gets; keys in byte order are cheapest.
-  virtual absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(
-      absl::Span<const std::string> keys) = 0;
+  virtual absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(absl::Span<const std::string> keys) = 0;
   // All or nothing. INVALID_ARGUMENT for a key or value above the limits.
   virtual absl::Status Write(const KvBatch& batch) = 0;
   // In byte order: the keys that start with `prefix` and are >= `from` (empty: from the start).
   // Sees the state at the call.
-  virtual absl::Status Scan(std::string_view prefix, std::string_view from,
-                            const Visitor& visit) = 0;
+  virtual absl::Status Scan(std::string_view prefix, std::string_view from, const Visitor& visit) = 0;
   virtual absl::Status Flush() = 0;
   // Bytes of RAM in use, about.
   virtual uint64_t ApproximateMemory() = 0;

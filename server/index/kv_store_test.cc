@@ -31,8 +31,7 @@ using ::testing::Pair;
 
 std::string FreshFolder(std::string_view name) {
   static int counter = 0;
-  std::string path =
-      absl::StrCat(::testing::TempDir(), "/kv_", ::getpid(), "_", counter++, "_", AbslView(name));
+  std::string path = absl::StrCat(::testing::TempDir(), "/kv_", ::getpid(), "_", counter++, "_", AbslView(name));
   std::filesystem::remove_all(path);
   return path;
 }
@@ -247,14 +246,12 @@ TEST(RocksKvStoreTest, OpensAndClosesSmallOnesFast) {
   constexpr int kRounds = 20;
   for (int i = 0; i < kRounds; ++i) OpenOrDie(path);
   const double ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() /
-      kRounds;
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / kRounds;
   RecordProperty("open_close_ms", absl::StrCat(ms));
   std::printf("open and close: %.1f ms\n", ms);
   EXPECT_LT(ms, 500);  // 20 is the aim; machines under test are busy
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(path))
-    files += !entry.path().empty();
+  for (const auto& entry : std::filesystem::directory_iterator(path)) files += !entry.path().empty();
   EXPECT_LT(files, 20) << "logs or manifests pile up";
 }
 
@@ -265,8 +262,7 @@ TEST(RocksKvStoreTest, SecondOpenIsRefused) {
 }
 
 TEST(RocksKvStoreTest, MissingParentIsNotFound) {
-  EXPECT_THAT(OpenRocksKvStore(FreshFolder("no") + "/parent/db"),
-              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(OpenRocksKvStore(FreshFolder("no") + "/parent/db"), StatusIs(absl::StatusCode::kNotFound));
 }
 
 // Dies without flushing: what is left is a prefix of the batches, whole ones. A program of its own,
@@ -316,13 +312,11 @@ TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
     expected = ScanAll(*store, "", "");
   }
   std::vector<std::string> names;
-  for (const auto& e : std::filesystem::directory_iterator(good))
-    names.push_back(e.path().filename());
+  for (const auto& e : std::filesystem::directory_iterator(good)) names.push_back(e.path().filename());
   int data_loss = 0;
   for (const std::string& name : names) {
     if (name == "LOCK" || name.rfind("LOG", 0) == 0) continue;
-    for (std::string_view how :
-         {"remove", "empty", "half", "flip first", "flip middle", "garbage"}) {
+    for (std::string_view how : {"remove", "empty", "half", "flip first", "flip middle", "garbage"}) {
       SCOPED_TRACE(absl::StrCat(name, ": ", AbslView(how)));
       const std::string path = FreshFolder("bad");
       std::filesystem::copy(good, path);
@@ -351,8 +345,7 @@ TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
       }
       if (status.ok()) {
         // An empty one is as good as a lost one for something that is rebuilt; a part of it is not.
-        EXPECT_TRUE(found == expected || found.empty())
-            << found.size() << " of " << expected.size();
+        EXPECT_TRUE(found == expected || found.empty()) << found.size() << " of " << expected.size();
       } else {
         EXPECT_THAT(status, StatusIs(absl::StatusCode::kDataLoss));
         ++data_loss;

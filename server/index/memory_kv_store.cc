@@ -17,8 +17,7 @@ absl::StatusOr<std::optional<std::string>> MemoryKvStore::Get(std::string_view k
   return std::optional<std::string>(it->second);
 }
 
-absl::StatusOr<std::vector<std::optional<std::string>>> MemoryKvStore::MultiGet(
-    absl::Span<const std::string> keys) {
+absl::StatusOr<std::vector<std::optional<std::string>>> MemoryKvStore::MultiGet(absl::Span<const std::string> keys) {
   absl::ReaderMutexLock lock(&mu_);
   std::vector<std::optional<std::string>> out(keys.size());
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -45,8 +44,7 @@ absl::Status MemoryKvStore::Write(const KvBatch& batch) {
   return absl::OkStatus();
 }
 
-absl::Status MemoryKvStore::Scan(std::string_view prefix, std::string_view from,
-                                 const Visitor& visit) {
+absl::Status MemoryKvStore::Scan(std::string_view prefix, std::string_view from, const Visitor& visit) {
   // A copy, so that the visitor sees the state at the call and may read the store.
   std::vector<std::pair<std::string, std::string>> found;
   {

@@ -16,8 +16,7 @@ namespace holdfast {
 class MemoryKvStore : public KvStore {
  public:
   absl::StatusOr<std::optional<std::string>> Get(std::string_view key) override;
-  absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(
-      absl::Span<const std::string> keys) override;
+  absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(absl::Span<const std::string> keys) override;
   absl::Status Write(const KvBatch& batch) override;
   absl::Status Scan(std::string_view prefix, std::string_view from, const Visitor& visit) override;
   absl::Status Flush() override;

@@ -40,8 +40,7 @@ absl::Status FromRocks(const rocksdb::Status& s, std::string_view what) {
       return absl::DataLossError(message);
     }
     // RocksDB reports EDQUOT and EMFILE by their text only.
-    if (message.find("quota") != std::string::npos ||
-        message.find("Too many open files") != std::string::npos) {
+    if (message.find("quota") != std::string::npos || message.find("Too many open files") != std::string::npos) {
       return absl::ResourceExhaustedError(message);
     }
     return absl::UnavailableError(message);
@@ -61,8 +60,7 @@ class ErrorLatch : public rocksdb::EventListener {
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* s) override {
     if (!s->ok()) Set(FromRocks(*s, "background work failed"));
   }
-  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
-                            bool* auto_recovery) override {
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status, bool* auto_recovery) override {
     *auto_recovery = false;
   }
   void Set(const absl::Status& status) {
@@ -99,8 +97,7 @@ class RocksKvStore : public KvStore {
     return std::optional<std::string>(std::move(value));
   }
 
-  absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(
-      absl::Span<const std::string> keys) override {
+  absl::StatusOr<std::vector<std::optional<std::string>>> MultiGet(absl::Span<const std::string> keys) override {
     std::vector<std::optional<std::string>> out(keys.size());
     std::vector<rocksdb::Slice> slices;
     std::vector<rocksdb::PinnableSlice> values;
@@ -112,8 +109,7 @@ class RocksKvStore : public KvStore {
       for (size_t i = 0; i < n; ++i) slices.push_back(ToSlice(keys[start + i]));
       values = std::vector<rocksdb::PinnableSlice>(n);
       statuses.assign(n, rocksdb::Status());
-      db_->MultiGet(options, db_->DefaultColumnFamily(), n, slices.data(), values.data(),
-                    statuses.data());
+      db_->MultiGet(options, db_->DefaultColumnFamily(), n, slices.data(), values.data(), statuses.data());
       for (size_t i = 0; i < n; ++i) {
         if (statuses[i].IsNotFound()) continue;
         if (!statuses[i].ok()) return FromRocks(statuses[i], "read");
@@ -128,8 +124,8 @@ class RocksKvStore : public KvStore {
     RETURN_IF_ERROR(latch_->status());
     rocksdb::WriteBatch out;
     for (const KvBatch::Operation& op : batch.operations()) {
-      rocksdb::Status s = op.value.has_value() ? out.Put(ToSlice(op.key), ToSlice(*op.value))
-                                               : out.Delete(ToSlice(op.key));
+      rocksdb::Status s =
+          op.value.has_value() ? out.Put(ToSlice(op.key), ToSlice(*op.value)) : out.Delete(ToSlice(op.key));
       if (!s.ok()) return FromRocks(s, "prepare a batch");
     }
     return Latched(FromRocks(db_->Write(write_options_, &out), "write"));
@@ -140,8 +136,7 @@ class RocksKvStore : public KvStore {
     options.fill_cache = false;
     options.readahead_size = 256u << 10;
     std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options));
-    for (it->Seek(ToSlice(std::max(prefix, from)));
-         it->Valid() && it->key().starts_with(ToSlice(prefix)); it->Next()) {
+    for (it->Seek(ToSlice(std::max(prefix, from))); it->Valid() && it->key().starts_with(ToSlice(prefix)); it->Next()) {
       if (!visit(FromSlice(it->key()), FromSlice(it->value()))) return absl::OkStatus();
     }
     return FromRocks(it->status(), "scan");
@@ -226,8 +221,7 @@ rocksdb::Options MakeOptions(const RocksKvStoreOptions& in, std::shared_ptr<rock
 // never.
 void RemoveEmptyLogs(const std::string& path) {
   std::error_code error;
-  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;
-       it.increment(error)) {
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     std::error_code ignored;
     if (it->path().extension() == ".log" && it->file_size(ignored) == 0 && !ignored) {
       std::filesystem::remove(it->path(), ignored);
@@ -237,8 +231,7 @@ void RemoveEmptyLogs(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& path,
-                                                          const RocksKvStoreOptions& options) {
+absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& path, const RocksKvStoreOptions& options) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     const int error = errno;
     std::string message = absl::StrCat("index folder ", path, ": ", std::strerror(error));
@@ -256,15 +249,13 @@ absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& pat
   rocksdb::DB* raw = nullptr;
   rocksdb::Status s = rocksdb::DB::Open(rocks, path, &raw);
   if (!s.ok()) {
-    if (s.IsIOError() && (s.ToString().find("lock file") != std::string::npos ||
-                          s.ToString().find("lock hold") != std::string::npos)) {
-      return absl::UnavailableError(
-          absl::StrCat("index database ", path, " is open already: ", s.ToString()));
+    if (s.IsIOError() &&
+        (s.ToString().find("lock file") != std::string::npos || s.ToString().find("lock hold") != std::string::npos)) {
+      return absl::UnavailableError(absl::StrCat("index database ", path, " is open already: ", s.ToString()));
     }
     return FromRocks(s, absl::StrCat("open ", path));
   }
-  return std::make_unique<RocksKvStore>(std::unique_ptr<rocksdb::DB>(raw), std::move(latch),
-                                        std::move(cache));
+  return std::make_unique<RocksKvStore>(std::unique_ptr<rocksdb::DB>(raw), std::move(latch), std::move(cache));
 }
 
 absl::Status DestroyRocksKvStore(const std::string& path) {

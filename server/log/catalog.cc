@@ -16,9 +16,7 @@ constexpr int kPageMax = 1000;
 
 }  // namespace
 
-Catalog::OrderKey Catalog::KeyOf(const CatalogSnapshot& s) {
-  return {absl::ToUnixNanos(s.server_time), s.slot, s.id};
-}
+Catalog::OrderKey Catalog::KeyOf(const CatalogSnapshot& s) { return {absl::ToUnixNanos(s.server_time), s.slot, s.id}; }
 
 void Catalog::Insert(CatalogSnapshot snapshot) {
   const ManifestId id = snapshot.id;
@@ -115,16 +113,14 @@ std::optional<CatalogSnapshot> Catalog::Find(const ManifestId& id) const {
 
 absl::StatusOr<CatalogSnapshot> Catalog::FindByPrefix(std::string_view hex) const {
   if (hex.size() < kPrefixHexDigitsMin || hex.size() > 2 * ManifestId::kSizeInBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a snapshot id needs ", kPrefixHexDigitsMin,
-                                                   " to ", 2 * ManifestId::kSizeInBytes,
-                                                   " hexadecimal digits"));
+    return absl::InvalidArgumentError(absl::StrCat("a snapshot id needs ", kPrefixHexDigitsMin, " to ",
+                                                   2 * ManifestId::kSizeInBytes, " hexadecimal digits"));
   }
   std::string wanted;
   for (char c : hex) {
     if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
     if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", AbslView(hex), "\" is not a snapshot id"));
+      return absl::InvalidArgumentError(absl::StrCat("\"", AbslView(hex), "\" is not a snapshot id"));
     }
     wanted.push_back(c);
   }
@@ -135,8 +131,7 @@ absl::StatusOr<CatalogSnapshot> Catalog::FindByPrefix(std::string_view hex) cons
 
   absl::ReaderMutexLock lock(&mu_);
   std::vector<const CatalogSnapshot*> found;
-  for (auto it = by_id_.lower_bound(from); it != by_id_.end() && found.size() <= kCandidatesShown;
-       ++it) {
+  for (auto it = by_id_.lower_bound(from); it != by_id_.end() && found.size() <= kCandidatesShown; ++it) {
     if (HexEncode(it->first.view()).compare(0, wanted.size(), wanted) != 0) break;
     found.push_back(&it->second);
   }
@@ -144,12 +139,9 @@ absl::StatusOr<CatalogSnapshot> Catalog::FindByPrefix(std::string_view hex) cons
   if (found.size() == 1) return *found.front();
   std::vector<std::string> names;
   for (const CatalogSnapshot* s : found) {
-    names.push_back(names.size() == kCandidatesShown
-                        ? "..."
-                        : HexEncode(s->id.view()).substr(0, wanted.size() + 8));
+    names.push_back(names.size() == kCandidatesShown ? "..." : HexEncode(s->id.view()).substr(0, wanted.size() + 8));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("snapshot ", wanted, " is ambiguous: ", absl::StrJoin(names, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat("snapshot ", wanted, " is ambiguous: ", absl::StrJoin(names, ", ")));
 }
 
 std::optional<CatalogSnapshot> Catalog::Head(std::string_view source) const {
@@ -181,8 +173,7 @@ std::vector<CatalogSource> Catalog::Sources() const {
   return out;
 }
 
-absl::StatusOr<CatalogPage> Catalog::List(const CatalogFilter& filter, std::string_view after,
-                                          int limit) const {
+absl::StatusOr<CatalogPage> Catalog::List(const CatalogFilter& filter, std::string_view after, int limit) const {
   if (limit < 1 || limit > kPageMax) {
     return absl::InvalidArgumentError(absl::StrCat("a page has 1 to ", kPageMax, " snapshots"));
   }

@@ -79,8 +79,7 @@ class Catalog {
   std::vector<CatalogSource> Sources() const;
   // By server time, oldest first; 1..1000 per page. INVALID_ARGUMENT for an `after` that no page
   // gave.
-  absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after,
-                                   int limit) const;
+  absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after, int limit) const;
   // Every id that is not deleted: the roots.
   std::vector<ManifestId> LiveIds() const;
   bool IsSessionRevoked(std::string_view session) const;
@@ -91,16 +90,14 @@ class Catalog {
   using OrderKey = std::tuple<int64_t, uint64_t, ManifestId>;  // time in ns, slot, id
   static OrderKey KeyOf(const CatalogSnapshot& s);
   void Insert(CatalogSnapshot snapshot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  CatalogSnapshot& Stub(const ManifestId& id, const LogRecord& record)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  CatalogSnapshot& Stub(const ManifestId& id, const LogRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable absl::Mutex mu_;
   std::map<ManifestId, CatalogSnapshot> by_id_ ABSL_GUARDED_BY(mu_);
   std::map<OrderKey, const CatalogSnapshot*> by_time_ ABSL_GUARDED_BY(mu_);
   // sequence, then order of commit
-  std::map<std::string, std::map<std::tuple<uint64_t, OrderKey>, const CatalogSnapshot*>,
-           std::less<>>
-      by_source_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::map<std::tuple<uint64_t, OrderKey>, const CatalogSnapshot*>, std::less<>> by_source_
+      ABSL_GUARDED_BY(mu_);
   absl::flat_hash_set<std::string> revoked_ ABSL_GUARDED_BY(mu_);
   size_t deleted_count_ ABSL_GUARDED_BY(mu_) = 0;
 };

@@ -155,15 +155,12 @@ TEST_F(CatalogTest, FindsByPrefix) {
   EXPECT_EQ(catalog_.FindByPrefix("12AB0")->id, Id(0x12));
   EXPECT_EQ(catalog_.FindByPrefix(HexEncode(Id(0x34, 2).view()))->id, Id(0x34, 2));
   EXPECT_EQ(catalog_.FindByPrefix("34ab02")->id, Id(0x34, 2));
-  EXPECT_THAT(catalog_.FindByPrefix("34ab"),
-              StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
-  EXPECT_THAT(catalog_.FindByPrefix("34ab0"),
-              StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
+  EXPECT_THAT(catalog_.FindByPrefix("34ab"), StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
+  EXPECT_THAT(catalog_.FindByPrefix("34ab0"), StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
   EXPECT_THAT(catalog_.FindByPrefix("ffff"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_THAT(catalog_.FindByPrefix("12a"), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(catalog_.FindByPrefix("12ax"), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(catalog_.FindByPrefix(std::string(65, '1')),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(catalog_.FindByPrefix(std::string(65, '1')), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST_F(CatalogTest, PagesGiveEachSnapshotOnceInOrder) {

@@ -116,14 +116,12 @@ absl::StatusOr<LogPayload> PayloadFromProto(const pb::LogSlot& in) {
 
 BlobName LogSlotBlobName(uint64_t slot) {
   std::string name(kNamePrefix);
-  for (int shift = 60; shift >= 0; shift -= 4)
-    name.push_back("0123456789abcdef"[slot >> shift & 15]);
+  for (int shift = 60; shift >= 0; shift -= 4) name.push_back("0123456789abcdef"[slot >> shift & 15]);
   return BlobName::FromTrusted(std::move(name));
 }
 
 std::optional<uint64_t> ParseLogSlotBlobName(std::string_view name) {
-  if (name.size() != kNamePrefix.size() + kNameHexDigits ||
-      name.substr(0, kNamePrefix.size()) != kNamePrefix) {
+  if (name.size() != kNamePrefix.size() + kNameHexDigits || name.substr(0, kNamePrefix.size()) != kNamePrefix) {
     return std::nullopt;
   }
   uint64_t slot = 0;
@@ -164,8 +162,7 @@ absl::StatusOr<std::string> SealLogRecord(const LogRecord& record, const Catalog
   return blob;
 }
 
-absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot,
-                                        const CatalogKey& key) {
+absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot, const CatalogKey& key) {
   const std::string where = absl::StrCat("log slot ", slot);
   auto damaged = [&where](std::string_view what) {
     return absl::DataLossError(absl::StrCat(where, ": ", AbslView(what)));
@@ -184,15 +181,13 @@ absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot,
     std::string repaired(blob);
     repaired[kMagic.size()] = static_cast<char>(kVersion);
     if (OpenLogRecord(repaired, slot, key).ok()) return damaged("has a damaged version byte");
-    return absl::FailedPreconditionError(
-        absl::StrCat(where, " has version ", version, ": a newer server wrote it"));
+    return absl::FailedPreconditionError(absl::StrCat(where, " has version ", version, ": a newer server wrote it"));
   }
   if (algorithm != static_cast<uint8_t>(key.aead)) return damaged("is sealed with another AEAD");
   if (zeros != std::string_view("\0\0\0\0\0\0", 6)) return damaged("has a malformed header");
   if (written_as != slot) return damaged(absl::StrCat("holds slot ", written_as));
   Aead aead(key.aead, SlotKey(key, salt, slot));
-  absl::StatusOr<std::string> plain =
-      aead.Open(AeadNonce{}, blob.substr(0, kHeaderBytes), blob.substr(kHeaderBytes));
+  absl::StatusOr<std::string> plain = aead.Open(AeadNonce{}, blob.substr(0, kHeaderBytes), blob.substr(kHeaderBytes));
   if (!plain.ok()) return damaged("does not authenticate");
   pb::LogSlot in;
   if (!in.ParseFromString(*plain)) return damaged("does not parse");

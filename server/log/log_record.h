@@ -66,15 +66,15 @@ struct CheckpointRecord {
   Digest digest;
   bool operator==(const CheckpointRecord&) const = default;
 };
-using LogPayload = std::variant<TakeoverRecord, CommittedRecord, DeletedRecord, UndeletedRecord,
-                                SessionRevokedRecord, PurgeIntentRecord, CheckpointRecord>;
+using LogPayload = std::variant<TakeoverRecord, CommittedRecord, DeletedRecord, UndeletedRecord, SessionRevokedRecord,
+                                PurgeIntentRecord, CheckpointRecord>;
 
 struct LogRecord {
   uint64_t slot = 0;          // from 1
   uint64_t server_epoch = 0;  // of the server that wrote it
-  Digest previous;  // BLAKE3 of the blob of the slot before; zeros in slot 1 or when that was
-                    // unreadable
-  absl::Time time;  // repository time: never goes back
+  Digest previous;            // BLAKE3 of the blob of the slot before; zeros in slot 1 or when that was
+                              // unreadable
+  absl::Time time;            // repository time: never goes back
   LogPayload payload;
 };
 
@@ -87,8 +87,7 @@ absl::StatusOr<std::string> SealLogRecord(const LogRecord& record, const Catalog
                                           const std::array<uint8_t, 32>& salt);
 // DATA_LOSS when the blob is not intact or not this slot's; FAILED_PRECONDITION when a newer
 // version wrote it.
-absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot,
-                                        const CatalogKey& key);
+absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot, const CatalogKey& key);
 
 }  // namespace holdfast
 

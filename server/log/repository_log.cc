@@ -34,24 +34,16 @@ bool CertainlyNotWritten(const absl::Status& put) {
 
 }  // namespace
 
-RepositoryLog::RepositoryLog(Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options,
-                             Observer observer)
-    : io_(io),
-      store_(store),
-      key_(std::move(key)),
-      options_(std::move(options)),
-      observer_(std::move(observer)) {}
+RepositoryLog::RepositoryLog(Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options, Observer observer)
+    : io_(io), store_(store), key_(std::move(key)), options_(std::move(options)), observer_(std::move(observer)) {}
 
 RepositoryLog::~RepositoryLog() = default;
 
-absl::StatusOr<std::unique_ptr<RepositoryLog>> RepositoryLog::Open(Io io, BlobStore& store,
-                                                                   CatalogKey key,
-                                                                   RepositoryLogOptions options,
-                                                                   Observer observer,
+absl::StatusOr<std::unique_ptr<RepositoryLog>> RepositoryLog::Open(Io io, BlobStore& store, CatalogKey key,
+                                                                   RepositoryLogOptions options, Observer observer,
                                                                    LogReport* report) {
   if (!store.capabilities().put_if_absent) {
-    return absl::FailedPreconditionError(
-        "repository log: this storage cannot put a blob only if it is absent");
+    return absl::FailedPreconditionError("repository log: this storage cannot put a blob only if it is absent");
   }
   LogReport ignored;
   if (report == nullptr) report = &ignored;
@@ -131,8 +123,8 @@ absl::Status RepositoryLog::ReplaySlot(uint64_t slot, LogReport* report) {
   const bool first = slot == 1;
   if (first ? !record->previous.IsZero() : last_intact_ && record->previous != *last_digest_) {
     report->broken_links.push_back(
-        {slot, absl::DataLossError(absl::StrCat(
-                   "log slot ", slot, ": was not written after the slot before it as it is now"))});
+        {slot, absl::DataLossError(
+                   absl::StrCat("log slot ", slot, ": was not written after the slot before it as it is now"))});
   }
   ++report->slots_read;
   Adopt(*record, digest);
@@ -226,9 +218,8 @@ absl::Status RepositoryLog::Settle(Pending& pending, std::string* other) {
       last = there.status();
     }
   }
-  return absl::UnavailableError(absl::StrCat("repository log: the outcome of slot ",
-                                             pending.record.slot,
-                                             " is not known: ", last.ToString()));
+  return absl::UnavailableError(
+      absl::StrCat("repository log: the outcome of slot ", pending.record.slot, " is not known: ", last.ToString()));
 }
 
 absl::Status RepositoryLog::FinishPending() {
@@ -243,12 +234,10 @@ absl::Status RepositoryLog::FinishPending() {
   const uint64_t slot = pending_->record.slot;
   if (absl::IsUnavailable(status)) return status;  // stays pending
   pending_.reset();
-  if (!absl::IsAlreadyExists(status))
-    return Annotate(status, absl::StrCat("write log slot ", slot));
+  if (!absl::IsAlreadyExists(status)) return Annotate(status, absl::StrCat("write log slot ", slot));
   absl::StatusOr<LogRecord> record = OpenLogRecord(other, slot, key_);
   if (absl::IsDataLoss(record.status())) {
-    return Latch(
-        Annotate(record.status(), "repository log: the slot to write is there and damaged"));
+    return Latch(Annotate(record.status(), "repository log: the slot to write is there and damaged"));
   }
   std::string who = "a newer server";
   if (record.ok()) {
@@ -257,9 +246,8 @@ absl::Status RepositoryLog::FinishPending() {
       absl::StrAppend(&who, ", \"", takeover->server_id, "\"");
     }
   }
-  return Latch(
-      absl::AbortedError(absl::StrCat("repository log: superseded by another server (", who,
-                                      " wrote slot ", slot, "; ours is epoch ", epoch_, ")")));
+  return Latch(absl::AbortedError(absl::StrCat("repository log: superseded by another server (", who, " wrote slot ",
+                                               slot, "; ours is epoch ", epoch_, ")")));
 }
 
 absl::StatusOr<uint64_t> RepositoryLog::AppendExclusively(LogPayload payload) {

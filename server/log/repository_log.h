@@ -48,13 +48,11 @@ struct DamagedSlot {
 // mentions count as committed.
 struct LogReport {
   uint64_t slots_read = 0;
-  std::vector<DamagedSlot> damaged;       // not replayed, but for broken links:
-  std::vector<DamagedSlot> broken_links;  // intact, but not written after the slot before: replayed
+  std::vector<DamagedSlot> damaged;                    // not replayed, but for broken links:
+  std::vector<DamagedSlot> broken_links;               // intact, but not written after the slot before: replayed
   std::vector<std::pair<uint64_t, uint64_t>> missing;  // ranges first..last
-  std::vector<std::string> foreign_names;  // blobs under log/ that are no slots; at most 100
-  bool clean() const {
-    return damaged.empty() && broken_links.empty() && missing.empty() && foreign_names.empty();
-  }
+  std::vector<std::string> foreign_names;              // blobs under log/ that are no slots; at most 100
+  bool clean() const { return damaged.empty() && broken_links.empty() && missing.empty() && foreign_names.empty(); }
 };
 
 class RepositoryLog {
@@ -66,10 +64,9 @@ class RepositoryLog {
   // in `io` are borrowed. UNAVAILABLE: storage away, try again. FAILED_PRECONDITION: a newer server
   // wrote here, or the store has no put-if-absent. ABORTED: other servers kept taking over at the
   // same time.
-  static absl::StatusOr<std::unique_ptr<RepositoryLog>> Open(Io io, BlobStore& store,
-                                                             CatalogKey key,
-                                                             RepositoryLogOptions options,
-                                                             Observer observer, LogReport* report);
+  static absl::StatusOr<std::unique_ptr<RepositoryLog>> Open(Io io, BlobStore& store, CatalogKey key,
+                                                             RepositoryLogOptions options, Observer observer,
+                                                             LogReport* report);
   ~RepositoryLog();
 
   // Durable when OK; the observer was called before it returns. Gives the slot. Appends are written
@@ -92,8 +89,7 @@ class RepositoryLog {
     std::string blob;
     bool maybe_written = false;  // some put of it had an unknown outcome
   };
-  RepositoryLog(Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options,
-                Observer observer);
+  RepositoryLog(Io io, BlobStore& store, CatalogKey key, RepositoryLogOptions options, Observer observer);
   absl::Status Replay(LogReport* report);
   // NOT_FOUND when there is none (and nothing is reported).
   absl::Status ReplaySlot(uint64_t slot, LogReport* report);

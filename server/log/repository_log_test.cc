@@ -86,8 +86,7 @@ class FaultyStore : public BlobStore {
     if (!get_works()) return absl::UnavailableError("no answer");
     return base_.Stat(name);
   }
-  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after,
-                                             int limit) override {
+  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after, int limit) override {
     return base_.List(prefix, after, limit);
   }
   absl::Status Delete(const BlobName& name) override { return base_.Delete(name); }
@@ -244,9 +243,8 @@ TEST(LogRecordTest, RefusesARecordThatIsTooLarge) {
 TEST(LogRecordTest, NamesGoBothWays) {
   EXPECT_EQ(LogSlotBlobName(0x1f).str(), "log/000000000000001f");
   EXPECT_EQ(ParseLogSlotBlobName("log/000000000000001f"), 0x1fu);
-  for (const char* bad :
-       {"log/", "log/1f", "log/000000000000001F", "log/0000000000000000", "log/ffffffffffffffff",
-        "log/000000000000001f0", "lag/000000000000001f"}) {
+  for (const char* bad : {"log/", "log/1f", "log/000000000000001F", "log/0000000000000000", "log/ffffffffffffffff",
+                          "log/000000000000001f0", "lag/000000000000001f"}) {
     EXPECT_FALSE(ParseLogSlotBlobName(bad).has_value()) << bad;
   }
 }
@@ -320,8 +318,7 @@ TEST_F(RepositoryLogTest, SupersededServerCanNeverWriteAgain) {
   Opened old = Open(store_, "old");
   ASSERT_OK(old.log->Append(Commit(1)));
   Opened young = Open(store_, "young");
-  EXPECT_THAT(old.log->Append(Commit(2)),
-              StatusIs(absl::StatusCode::kAborted, "superseded by another server"));
+  EXPECT_THAT(old.log->Append(Commit(2)), StatusIs(absl::StatusCode::kAborted, "superseded by another server"));
   EXPECT_THAT(std::string(old.log->status().message()), HasSubstr("young"));
   ASSERT_OK(young.log->Append(Commit(3)));
   EXPECT_THAT(old.log->Append(Commit(2)), StatusIs(absl::StatusCode::kAborted));

@@ -19,9 +19,12 @@ struct KindRules {
 };
 KindRules Rules(KeyBlobKind kind) {
   switch (kind) {
-    case KeyBlobKind::kSettings: return {"format/", "HFREPO1", 2};
-    case KeyBlobKind::kSlots: return {"keys/slots-", "HFSLOT1", 3};
-    case KeyBlobKind::kKeyring: return {"keys/ring-", "HFRING1", 2};
+    case KeyBlobKind::kSettings:
+      return {"format/", "HFREPO1", 2};
+    case KeyBlobKind::kSlots:
+      return {"keys/slots-", "HFSLOT1", 3};
+    case KeyBlobKind::kKeyring:
+      return {"keys/ring-", "HFRING1", 2};
   }
   return {};
 }
@@ -52,9 +55,12 @@ absl::StatusOr<std::map<uint64_t, int, std::greater<>>> ListGenerations(BlobStor
 
 std::string_view KeyBlobKindName(KeyBlobKind kind) {
   switch (kind) {
-    case KeyBlobKind::kSettings: return "settings";
-    case KeyBlobKind::kSlots: return "key slots";
-    case KeyBlobKind::kKeyring: return "keyring";
+    case KeyBlobKind::kSettings:
+      return "settings";
+    case KeyBlobKind::kSlots:
+      return "key slots";
+    case KeyBlobKind::kKeyring:
+      return "keyring";
   }
   return "";
 }
@@ -85,8 +91,8 @@ absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, st
     // An older generation may open to a password that was removed: it serves only when the newer one is lost for sure.
     RETURN_IF_ERROR(unread);
   }
-  return absl::DataLossError(
-      absl::StrCat("no copy of the ", AbslView(KeyBlobKindName(kind)), " is intact: restore them from a copy of the storage"));
+  return absl::DataLossError(absl::StrCat("no copy of the ", AbslView(KeyBlobKindName(kind)),
+                                          " is intact: restore them from a copy of the storage"));
 }
 
 absl::Status PutKeyBlob(BlobStore& store, KeyBlobKind kind, uint64_t generation, std::string_view bytes) {
@@ -112,7 +118,8 @@ absl::Status PutKeyBlob(BlobStore& store, KeyBlobKind kind, uint64_t generation,
       for (int written = 0; written <= copy; ++written) {
         absl::Status removed = store.Delete(CopyName(rules, generation, written));
         if (!removed.ok()) {
-          return absl::UnavailableError(absl::StrCat("the outcome is unknown: ", s.message(), "; then ", removed.message()));
+          return absl::UnavailableError(
+              absl::StrCat("the outcome is unknown: ", s.message(), "; then ", removed.message()));
         }
       }
       return s;

@@ -26,7 +26,8 @@ struct KeyBlob {
 absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, std::vector<std::string>* warnings);
 
 // Writes generation `generation` with all its copies, or none, reads them back, then removes generations before the
-// previous one. UNAVAILABLE: whether it was written is not known; ABORTED when it is not the newest plus one, INVALID_ARGUMENT when the bytes are not intact.
+// previous one. UNAVAILABLE: whether it was written is not known; ABORTED when it is not the newest plus one,
+// INVALID_ARGUMENT when the bytes are not intact.
 absl::Status PutKeyBlob(BlobStore& store, KeyBlobKind kind, uint64_t generation, std::string_view bytes);
 
 // Puts the copies of the newest generation that are missing, as after a crash between two of them.

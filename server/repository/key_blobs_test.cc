@@ -25,9 +25,12 @@ struct Rules {
 // docs/format.md, sections 1, 3 and 4.
 Rules RulesOf(KeyBlobKind kind) {
   switch (kind) {
-    case KeyBlobKind::kSettings: return {"format/", "HFREPO1", 2};
-    case KeyBlobKind::kSlots: return {"keys/slots-", "HFSLOT1", 3};
-    case KeyBlobKind::kKeyring: return {"keys/ring-", "HFRING1", 2};
+    case KeyBlobKind::kSettings:
+      return {"format/", "HFREPO1", 2};
+    case KeyBlobKind::kSlots:
+      return {"keys/slots-", "HFSLOT1", 3};
+    case KeyBlobKind::kKeyring:
+      return {"keys/ring-", "HFRING1", 2};
   }
   return {};
 }
@@ -241,8 +244,8 @@ TEST_P(KeyBlobsTest, OneOfSeveralWritersOfAGenerationWins) {
 }
 
 TEST_P(KeyBlobsTest, AreWholeInOneGenerationOrTheOtherWhereverAPutFails) {
-  for (BlobOperation operation : {BlobOperation::kPut, BlobOperation::kGet, BlobOperation::kList, BlobOperation::kStat,
-                                  BlobOperation::kDelete}) {
+  for (BlobOperation operation :
+       {BlobOperation::kPut, BlobOperation::kGet, BlobOperation::kList, BlobOperation::kStat, BlobOperation::kDelete}) {
     for (BlobFault fault : {BlobFault::kFailBefore, BlobFault::kFailAfter, BlobFault::kNoSpace}) {
       for (int skip = 0; skip < 4; ++skip) {
         SCOPED_TRACE(absl::StrCat(static_cast<int>(operation), " ", static_cast<int>(fault), " ", skip));
@@ -285,8 +288,8 @@ TEST_P(KeyBlobsTest, NoticeAStorageThatStoresSomethingElse) {
 TEST_P(KeyBlobsTest, IgnoreForeignNames) {
   ASSERT_OK(Put(1, "x"));
   for (std::string name : {"0000000g-0", "00000002", "00000009-", "0000000a-00", "x"}) {
-    ASSERT_OK(PutBytes(store_, BlobName::FromTrusted(absl::StrCat(RulesOf(kind()).prefix, name)), "y",
-                       PutMode::kIfAbsent));
+    ASSERT_OK(
+        PutBytes(store_, BlobName::FromTrusted(absl::StrCat(RulesOf(kind()).prefix, name)), "y", PutMode::kIfAbsent));
   }
   ExpectNewest(1, "x");
   EXPECT_THAT(warnings_, IsEmpty());

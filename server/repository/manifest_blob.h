@@ -1,4 +1,5 @@
-// The manifest at rest (docs/format.md, section 8): sealed, so that the storage sees neither counts nor the chain. Pure.
+// The manifest at rest (docs/format.md, section 8): sealed, so that the storage sees neither counts nor the chain.
+// Pure.
 #ifndef HOLDFAST_SERVER_REPOSITORY_MANIFEST_BLOB_H_
 #define HOLDFAST_SERVER_REPOSITORY_MANIFEST_BLOB_H_
 

@@ -248,9 +248,8 @@ absl::Status PackPool::StoreAll() {
       EnqueueLocked(kind, std::move(pack));
     }
   }
-  changed_.Wait(&mu_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return stopping_ || live_.empty() || *live_.begin() >= target;
-  });
+  changed_.Wait(
+      &mu_, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopping_ || live_.empty() || *live_.begin() >= target; });
   if (stopping_) return absl::UnavailableError("the server is stopping");
   return losses_ != losses ? last_loss_ : absl::OkStatus();
 }

@@ -30,7 +30,7 @@
 namespace holdfast {
 
 struct PackPoolOptions {
-  int open_packs_max = 3;      // per kind, each with a stream's thread inside at most
+  int open_packs_max = 3;       // per kind, each with a stream's thread inside at most
   int finishing_packs_max = 3;  // per pool, waiting or being finished
   int finisher_threads = 1;
 };
@@ -44,9 +44,9 @@ struct PoolRecord {
 class PackPool {
  public:
   struct Callbacks {
-    std::function<absl::Status(const PackSummary&)> stored;         // after the pack is under its name: index it
-    std::function<void(const absl::Status&)> lost;                  // see above
-    std::function<void(std::string_view)> crash_point;              // tests
+    std::function<absl::Status(const PackSummary&)> stored;  // after the pack is under its name: index it
+    std::function<void(const absl::Status&)> lost;           // see above
+    std::function<void(std::string_view)> crash_point;       // tests
   };
   PackPool(Io io, BlobStore& store, CatalogKey key, std::string spool_directory, PackPoolOptions options,
            Callbacks callbacks);
@@ -79,9 +79,7 @@ class PackPool {
   void EnqueueLocked(PackKind kind, std::unique_ptr<OpenPack> pack) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status FinishPack(OpenPack& pack);
   void FinisherLoop();
-  Kind& kind_of(PackKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return kind == PackKind::kData ? data_ : tree_;
-  }
+  Kind& kind_of(PackKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return kind == PackKind::kData ? data_ : tree_; }
 
   const Io io_;
   BlobStore& store_;
@@ -95,8 +93,8 @@ class PackPool {
   Kind data_ ABSL_GUARDED_BY(mu_), tree_ ABSL_GUARDED_BY(mu_);
   std::deque<std::unique_ptr<OpenPack>> finishing_ ABSL_GUARDED_BY(mu_);
   uint64_t next_number_ ABSL_GUARDED_BY(mu_) = 1;
-  std::set<uint64_t> live_ ABSL_GUARDED_BY(mu_);     // packs that are neither stored nor lost
-  uint64_t finish_below_ ABSL_GUARDED_BY(mu_) = 0;   // packs with smaller numbers take no more records
+  std::set<uint64_t> live_ ABSL_GUARDED_BY(mu_);    // packs that are neither stored nor lost
+  uint64_t finish_below_ ABSL_GUARDED_BY(mu_) = 0;  // packs with smaller numbers take no more records
   int being_finished_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t losses_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status last_loss_ ABSL_GUARDED_BY(mu_);

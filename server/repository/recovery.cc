@@ -1,5 +1,5 @@
-// The part of Repository that brings spool, index and log together after a start, and the index after damage. Nothing here
-// needs a key beyond the catalog key.
+// The part of Repository that brings spool, index and log together after a start, and the index after damage. Nothing
+// here needs a key beyond the catalog key.
 #include <algorithm>
 #include <utility>
 
@@ -16,8 +16,8 @@ namespace holdfast {
 namespace {
 
 // Cuts a salvaged pack behind the last record that reads. The index counts frames from the first one on, so what lies
-// behind a lost frame cannot be addressed, and salvaging forgives more of a damaged header than reading does. What cannot
-// be read must not be promised.
+// behind a lost frame cannot be addressed, and salvaging forgives more of a damaged header than reading does. What
+// cannot be read must not be promised.
 absl::Status KeepReadable(PackReader& reader, PackSummary& summary) {
   struct Sink : RecordReadSink {
     absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
@@ -116,13 +116,11 @@ absl::Status Repository::ReconcileIndex(bool* lost) {
     }
     stored.insert(parsed->second);
     if (idx->HasPack(parsed->second)) continue;
-    absl::StatusOr<PackSummary> summary =
-        ReadPackTrailer(store_, parsed->first, parsed->second, blob.size, key_);
+    absl::StatusOr<PackSummary> summary = ReadPackTrailer(store_, parsed->first, parsed->second, blob.size, key_);
     if (absl::IsDataLoss(summary.status()) || absl::IsFailedPrecondition(summary.status()) ||
         absl::IsNotFound(summary.status()) || absl::IsOutOfRange(summary.status()) || IsMediumError(summary.status())) {
       *lost = true;
-      Warn(absl::StrCat(blob.name, " is damaged (", summary.status().message(),
-                        "): what can be read of it is kept"));
+      Warn(absl::StrCat(blob.name, " is damaged (", summary.status().message(), "): what can be read of it is kept"));
       summary = SalvagePack(store_, parsed->first, parsed->second, blob.size, key_);
       if (!summary.ok()) {
         if (absl::IsUnavailable(summary.status()) && !IsMediumError(summary.status())) return summary.status();
@@ -214,24 +212,26 @@ absl::Status Repository::OpenLog() {
   LogReport report;
   RepositoryLogOptions log_options;
   log_options.server_id = options_.server_id;
-  ASSIGN_OR_RETURN(log_, RepositoryLog::Open(io_, store_, key_, log_options,
-                                             [this](const LogRecord& record) { catalog_.Apply(record); }, &report));
+  ASSIGN_OR_RETURN(
+      log_, RepositoryLog::Open(
+                io_, store_, key_, log_options, [this](const LogRecord& record) { catalog_.Apply(record); }, &report));
   for (const DamagedSlot& slot : report.damaged) {
     Warn(absl::StrCat("log slot ", slot.slot, " is damaged: ", slot.status.message()));
   }
   for (const DamagedSlot& slot : report.broken_links) {
     Warn(absl::StrCat("log slot ", slot.slot, " does not follow the slot before it: ", slot.status.message()));
   }
-  for (const auto& [first, last] : report.missing) Warn(absl::StrCat("log slots ", first, " to ", last, " are missing"));
+  for (const auto& [first, last] : report.missing)
+    Warn(absl::StrCat("log slots ", first, " to ", last, " are missing"));
   for (const std::string& name : report.foreign_names) Warn(absl::StrCat(name, " is not a log slot"));
   const bool holes = !report.damaged.empty() || !report.broken_links.empty() || !report.missing.empty();
   RETURN_IF_ERROR(RecoverManifests(holes));
   return absl::OkStatus();
 }
 
-// Slots may be lost, also the last ones, of which the log itself shows nothing. Manifests are blobs of their own and are
-// put only when all their chunks are stored, so one that no readable slot mentions is taken as committed: if the log has
-// holes, or if it is the next of its source. Others are left-overs of commits that failed and were done anew.
+// Slots may be lost, also the last ones, of which the log itself shows nothing. Manifests are blobs of their own and
+// are put only when all their chunks are stored, so one that no readable slot mentions is taken as committed: if the
+// log has holes, or if it is the next of its source. Others are left-overs of commits that failed and were done anew.
 absl::Status Repository::RecoverManifests(bool log_has_holes) {
   ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(store_, "snapshots/"));
   std::vector<ParsedManifest> candidates;
@@ -284,9 +284,9 @@ absl::Status Repository::MarkLivePages() {
   return MarkPagesFrom(roots);
 }
 
-// Marks the tree pages below `roots` that are complete: they and everything below them are here. What is marked already is
-// not descended into. A page that is not complete stays unmarked: `have` then answers no, and clients send it again with
-// what it lacks.
+// Marks the tree pages below `roots` that are complete: they and everything below them are here. What is marked already
+// is not descended into. A page that is not complete stays unmarked: `have` then answers no, and clients send it again
+// with what it lacks.
 absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
   struct Page {

@@ -22,7 +22,7 @@ struct HostedRepository {
   absl::Status error;   // not OK: engine is null, and why
   std::unique_ptr<BlobStore> store;
   std::unique_ptr<Repository> engine;  // uses the store: declared, and so destroyed, in this order
-  std::vector<std::string> warnings;  // met while opening
+  std::vector<std::string> warnings;   // met while opening
 };
 
 struct NewRepository {

@@ -32,16 +32,17 @@ struct Repository::Session {
   std::optional<ManifestId> base;
   // Guarded by Repository::mu_.
   absl::flat_hash_set<KnownId> known;  // uploaded by or promised to this session
-  // Tree records uploaded by this session, with those of their children that are so too: what a commit makes "committed".
+  // Tree records uploaded by this session, with those of their children that are so too: what a commit makes
+  // "committed".
   absl::flat_hash_map<ChunkId, std::vector<ChunkId>> new_pages;
   uint64_t page_links = 0;  // ids in the values of new_pages
   int streams = 0;
   bool had_stream = false;
-  bool busy = false;             // in Commit
-  absl::Duration idle_since;     // monotonic; when streams became 0
-  absl::Status failed;           // not OK: can never commit
-  // A commit of this source whose outcome is unknown: settled before the next one compares heads. The next session of the
-  // source inherits it.
+  bool busy = false;          // in Commit
+  absl::Duration idle_since;  // monotonic; when streams became 0
+  absl::Status failed;        // not OK: can never commit
+  // A commit of this source whose outcome is unknown: settled before the next one compares heads. The next session of
+  // the source inherits it.
   std::optional<CommittedRecord> unsettled;
 };
 
@@ -63,13 +64,12 @@ Repository::~Repository() {
   if (idx.ok()) (void)(*idx)->Flush();
 }
 
-absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(Io io, BlobStore& store, KvStoreFactory kv,
-                                                             CatalogKey key, RepositoryOptions options) {
+absl::StatusOr<std::unique_ptr<Repository>> Repository::Open(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey key,
+                                                             RepositoryOptions options) {
   if (!store.capabilities().put_if_absent) {
     return absl::FailedPreconditionError("this storage has no put-if-absent: it cannot hold a repository's log");
   }
-  std::unique_ptr<Repository> repository(
-      new Repository(io, store, std::move(kv), std::move(key), std::move(options)));
+  std::unique_ptr<Repository> repository(new Repository(io, store, std::move(kv), std::move(key), std::move(options)));
   RETURN_IF_ERROR(repository->OpenImpl());
   return repository;
 }
@@ -134,11 +134,12 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
     auto existing = session_of_source_.find(source);
     if (existing != session_of_source_.end()) {
       std::shared_ptr<Session> old = sessions_[existing->second];
-      const bool idle = old->streams == 0 && !old->busy &&
-                        (!old->failed.ok() || old->had_stream || io_.clock.Monotonic() - old->idle_since >= options_.session_idle);
+      const bool idle =
+          old->streams == 0 && !old->busy &&
+          (!old->failed.ok() || old->had_stream || io_.clock.Monotonic() - old->idle_since >= options_.session_idle);
       if (!idle) {
-        return absl::AlreadyExistsError(absl::StrCat("another backup of ", old->source,
-                                                     " is running; wait until it ends"));
+        return absl::AlreadyExistsError(
+            absl::StrCat("another backup of ", old->source, " is running; wait until it ends"));
       }
       session->unsettled = std::move(old->unsettled);
       sessions_.erase(existing->second);
@@ -290,9 +291,10 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
     }
   }
   auto drop_pending = [&](std::vector<PoolRecord>& v) {
-    v.erase(std::remove_if(v.begin(), v.end(),
-                           [&](const PoolRecord& r) { return packs_->PendingUploader(r.header->id) == session->agent; }),
-            v.end());
+    v.erase(
+        std::remove_if(v.begin(), v.end(),
+                       [&](const PoolRecord& r) { return packs_->PendingUploader(r.header->id) == session->agent; }),
+        v.end());
   };
   drop_pending(data);
   drop_pending(tree);
@@ -373,8 +375,8 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
       core.agent() != session.agent) {
     return absl::InvalidArgumentError("the manifest belongs to another repository, source or agent than the session");
   }
-  // The same record again as the next thing settles it and writes nothing twice; this session is busy, so only this thread
-  // looks at it.
+  // The same record again as the next thing settles it and writes nothing twice; this session is busy, so only this
+  // thread looks at it.
   if (session.unsettled && !catalog_.Find(session.unsettled->manifest)) {
     RETURN_IF_ERROR(Annotate(log_->Append(*session.unsettled).status(), "settling an earlier commit of the source"));
   }
@@ -482,8 +484,8 @@ class KeepSink : public RecordReadSink {
 
 }  // namespace
 
-// Asked for again: the copy of the first answer, the oldest, did not open, and its digest may be as wrong as its bytes. So
-// the newest intact one is given. All are looked at, so that damaged ones are named.
+// Asked for again: the copy of the first answer, the oldest, did not open, and its digest may be as wrong as its bytes.
+// So the newest intact one is given. All are looked at, so that damaged ones are named.
 absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<ChunkLocation>& copies, size_t number,
                                         RecordReadSink& sink) {
   absl::StatusOr<ReadRecord> answer = absl::DataLossError("no copy");
@@ -564,7 +566,8 @@ absl::StatusOr<std::string> Repository::GetManifest(const Principal& who, const 
   absl::StatusOr<std::string> bytes = GetWholeBlob(store_, ManifestBlobName(id), kManifestBytesMax + 4096);
   if (absl::IsNotFound(bytes.status())) {
     if (catalog_.Find(id)) {
-      return absl::DataLossError(absl::StrCat("the manifest of snapshot ", ShortHex(id), " is missing from the storage"));
+      return absl::DataLossError(
+          absl::StrCat("the manifest of snapshot ", ShortHex(id), " is missing from the storage"));
     }
     return absl::NotFoundError("no such snapshot");
   }
@@ -615,8 +618,7 @@ absl::Status Repository::status() const { return log_->status(); }
 
 void Repository::Warn(std::string message) {
   absl::MutexLock lock(&mu_);
-  if (warnings_.size() < kWarningsMax &&
-      std::find(warnings_.begin(), warnings_.end(), message) == warnings_.end()) {
+  if (warnings_.size() < kWarningsMax && std::find(warnings_.begin(), warnings_.end(), message) == warnings_.end()) {
     warnings_.push_back(std::move(message));
   }
 }

@@ -1,5 +1,5 @@
-// One open repository: the engine behind every server interface. It holds the catalog key only and never sees a name or a
-// byte of a file. Concrete and thread-safe; blocking. What is passed by reference outlives it.
+// One open repository: the engine behind every server interface. It holds the catalog key only and never sees a name or
+// a byte of a file. Concrete and thread-safe; blocking. What is passed by reference outlives it.
 //
 // Write ordering (must; docs/architecture.md says why):
 //   W1 a pack is whole, fsynced and under its name before its chunks enter the index;
@@ -74,9 +74,9 @@ struct KvStoreFactory {
 };
 
 struct RepositoryOptions {
-  std::string spool_directory;                // exists; same file system as a file storage, so that packs move by rename
-  std::string server_id;                      // for people, in the log
-  size_t session_known_ids_max = 8u << 20;    // chunks that one session may upload or be promised
+  std::string spool_directory;              // exists; same file system as a file storage, so that packs move by rename
+  std::string server_id;                    // for people, in the log
+  size_t session_known_ids_max = 8u << 20;  // chunks that one session may upload or be promised
   size_t sessions_max = 4096;
   absl::Duration session_idle = absl::Seconds(60);  // without a first stream, before another run may replace it; when
                                                     // all its streams have ended, that is at once
@@ -102,7 +102,8 @@ class Repository {
   // A stream of the session began or ended (decides what idle means). ABORTED: no such session.
   absl::Status StreamBegan(const Principal& who, const SessionId& id);
   void StreamEnded(const SessionId& id);
-  absl::StatusOr<std::vector<HaveAnswer>> Have(const Principal& who, const SessionId& id, absl::Span<const ChunkId> ids);
+  absl::StatusOr<std::vector<HaveAnswer>> Have(const Principal& who, const SessionId& id,
+                                               absl::Span<const ChunkId> ids);
   absl::Status Append(const Principal& who, const SessionId& id, absl::Span<const IncomingRecord> records);
   absl::Status Barrier(const Principal& who, const SessionId& id);
   // FAILED_PRECONDITION with `missing` filled when the root, or what it was built on, is not here.

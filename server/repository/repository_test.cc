@@ -100,8 +100,8 @@ class KvOnDisk : public KvStore {
   MemoryKvStore memory_;
 };
 
-// A storage that goes away with the power of a simulated machine. Every operation is two file calls, before and after it
-// was done, so that the power can go at either.
+// A storage that goes away with the power of a simulated machine. Every operation is two file calls, before and after
+// it was done, so that the power can go at either.
 class PoweredStore : public BlobStore {
  public:
   PoweredStore(BlobStore& inner, SimWorld* world) : inner_(inner), world_(world) {}
@@ -305,8 +305,8 @@ class Client {
   std::vector<ChunkId> missing_;
 };
 
-// A whole backup: `data`, and page number `page` over it. Uploads what `have` says is needed. Fills `snapshot` before the
-// commit, so that the caller knows what may be there whatever the answer is.
+// A whole backup: `data`, and page number `page` over it. Uploads what `have` says is needed. Fills `snapshot` before
+// the commit, so that the caller knows what may be there whatever the answer is.
 absl::Status Backup(Repository& repository, const std::string& source, std::vector<Chunk> data, int page,
                     Snapshot* snapshot, uint32_t agent = 1, bool barrier = false) {
   for (Chunk& c : data) {
@@ -960,8 +960,8 @@ TEST_F(RepositoryTest, NamesAMissingPackAndKeepsTheOthers) {
   EXPECT_THAT(repository_->warnings(), Contains(HasSubstr(lost.substr(lost.size() - 32))));
   EXPECT_THAT(ReadOne(*repository_, Data(1)), StatusIs(absl::StatusCode::kNotFound));
   ExpectWhole(*repository_, second);
-  // The client sends it again, and the old snapshot is whole again. The page above it is not promised either: a client that
-  // took it as it is would never look at what is below.
+  // The client sends it again, and the old snapshot is whole again. The page above it is not promised either: a client
+  // that took it as it is would never look at what is below.
   EXPECT_THAT(Have({Data(1), Data(2), Page(1, {Data(1)}), Page(2, {Data(2)})}),
               IsOkAndHolds(ElementsAre(kNone, kOwn, kNone, kOwn)));
   MustBackup(*repository_, "home", {Data(1)}, 3);
@@ -1255,9 +1255,8 @@ TEST(RepositoryWithoutSpace, AtAnyFileCallGoesOn) {
   int failed = 0;
   for (uint64_t call = 1; call < 60; ++call) {
     SCOPED_TRACE(absl::StrCat("call ", call));
-    failed += SurvivesAFault(call, [&](SimMachine& m) {
-      m.FailCall(m.calls() + call, absl::ResourceExhaustedError("quota"));
-    });
+    failed += SurvivesAFault(
+        call, [&](SimMachine& m) { m.FailCall(m.calls() + call, absl::ResourceExhaustedError("quota")); });
   }
   EXPECT_GT(failed, 8);
 }

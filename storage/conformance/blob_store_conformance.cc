@@ -24,8 +24,7 @@ absl::StatusOr<std::string> BlobStoreConformance::Get(std::string_view name) {
   return GetWholeBlob(store(), BlobName::FromTrusted(std::string(name)), 64u << 20);
 }
 
-std::vector<std::string> BlobStoreConformance::Names(std::string_view prefix, std::string_view after,
-                                                     int limit) {
+std::vector<std::string> BlobStoreConformance::Names(std::string_view prefix, std::string_view after, int limit) {
   auto page = store().List(prefix, after, limit);
   if (!page.ok()) return {page.status().ToString()};
   std::vector<std::string> names;
@@ -119,8 +118,8 @@ TEST_P(BlobStoreConformance, ReadsEveryRangeInsideAndNoneOutside) {
   char buffer[4];
   for (uint64_t offset : {uint64_t{1} << 32, uint64_t{1} << 63, std::numeric_limits<uint64_t>::max() - 1,
                           std::numeric_limits<uint64_t>::max()}) {
-    EXPECT_THAT(store().Get(Name("r"), offset, absl::MakeSpan(buffer)),
-                StatusIs(absl::StatusCode::kOutOfRange)) << offset;
+    EXPECT_THAT(store().Get(Name("r"), offset, absl::MakeSpan(buffer)), StatusIs(absl::StatusCode::kOutOfRange))
+        << offset;
   }
 }
 
@@ -218,8 +217,8 @@ TEST_P(BlobStoreConformance, DoesNotDeleteWhatIsBelowAName) {
 
 TEST_P(BlobStoreConformance, ListsInByteOrderOfWholeNames) {
   // '-' and '.' are less than '/', digits and letters are greater.
-  const std::vector<std::string> sorted = {"a-b",   "a.b", "a/c",  "a/c-1", "a/d.x", "a/d/e", "a/d0", "a0",
-                                           "a_b/c", "aa",  "b-/x", "b/x",   "b0/x",  "z"};
+  const std::vector<std::string> sorted = {"a-b", "a.b",   "a/c", "a/c-1", "a/d.x", "a/d/e", "a/d0",
+                                           "a0",  "a_b/c", "aa",  "b-/x",  "b/x",   "b0/x",  "z"};
   for (size_t i = 0; i < sorted.size(); ++i) ASSERT_OK(Put(sorted[(i * 5) % sorted.size()], "x"));
   EXPECT_EQ(Names(""), sorted);
   ASSERT_OK_AND_ASSIGN(auto all, ListAll(store(), ""));
@@ -249,7 +248,8 @@ TEST_P(BlobStoreConformance, GoesOnBehindANameThatIsNotThere) {
 }
 
 TEST_P(BlobStoreConformance, ListsUnderAPrefixThatIsNoDirectory) {
-  for (std::string_view name : {"packs/d/00/aa", "packs/d/01/bb", "packs/d/0a/cc", "packs/t/00/dd", "pack", "packs-x/y"}) {
+  for (std::string_view name :
+       {"packs/d/00/aa", "packs/d/01/bb", "packs/d/0a/cc", "packs/t/00/dd", "pack", "packs-x/y"}) {
     ASSERT_OK(Put(name, "x"));
   }
   EXPECT_THAT(Names("packs/d/0"), ElementsAre("packs/d/00/aa", "packs/d/01/bb", "packs/d/0a/cc"));
@@ -259,8 +259,8 @@ TEST_P(BlobStoreConformance, ListsUnderAPrefixThatIsNoDirectory) {
   EXPECT_THAT(Names("packs/d/00/aa"), ElementsAre("packs/d/00/aa"));
   EXPECT_THAT(Names("packs/d/00/aab"), IsEmpty());
   EXPECT_THAT(Names("packs/d/00/aa/"), IsEmpty());
-  EXPECT_THAT(Names("pack"), ElementsAre("pack", "packs-x/y", "packs/d/00/aa", "packs/d/01/bb",
-                                         "packs/d/0a/cc", "packs/t/00/dd"));
+  EXPECT_THAT(Names("pack"),
+              ElementsAre("pack", "packs-x/y", "packs/d/00/aa", "packs/d/01/bb", "packs/d/0a/cc", "packs/t/00/dd"));
   EXPECT_THAT(Names("packs/x/"), IsEmpty());
   EXPECT_THAT(Names("nothing/here"), IsEmpty());
   EXPECT_THAT(Names("pa", "packs/d/00/aa", 2), ElementsAre("packs/d/01/bb", "packs/d/0a/cc"));

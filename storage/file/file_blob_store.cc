@@ -24,8 +24,7 @@ bool IsReserved(std::string_view name) { return name.starts_with(kTemporaryDirec
 
 absl::Status CheckName(const BlobName& name) {
   if (!IsReserved(name.str())) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name.str(), ": names that begin with .tmp are the file store's own"));
+  return absl::InvalidArgumentError(absl::StrCat(name.str(), ": names that begin with .tmp are the file store's own"));
 }
 
 }  // namespace
@@ -45,8 +44,7 @@ absl::StatusOr<std::unique_ptr<FileBlobStore>> FileBlobStore::Open(Io io, std::s
   RETURN_IF_ERROR(io.files.MakeDirectories(store->root_));
   // An earlier process may have been killed between making the root and syncing its name. Where the directory above is
   // not ours to open, somebody else made the root.
-  if (absl::Status s = io.files.SyncDirectory(ParentDirectory(store->root_));
-      !s.ok() && !absl::IsPermissionDenied(s)) {
+  if (absl::Status s = io.files.SyncDirectory(ParentDirectory(store->root_)); !s.ok() && !absl::IsPermissionDenied(s)) {
     return s;
   }
   RETURN_IF_ERROR(io.files.MakeDirectories(store->PathOf(kTemporaryDirectory)));
@@ -158,8 +156,7 @@ absl::Status FileBlobStore::Put(const BlobName& name, BlobSource& source, PutMod
   if (auto spool_path = source.spool_path(); spool_path.has_value()) {
     ASSIGN_OR_RETURN(FileInfo info, io_.files.StatNoFollow(*spool_path));
     if (!info.is_regular || info.size != source.size()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(*spool_path, ": not a file of ", source.size(), " bytes"));
+      return absl::FailedPreconditionError(absl::StrCat(*spool_path, ": not a file of ", source.size(), " bytes"));
     }
     absl::Status status = Rename(*spool_path, name, mode);
     if (status.ok()) io_.files.SyncDirectory(ParentDirectory(*spool_path)).IgnoreError();
@@ -169,9 +166,8 @@ absl::Status FileBlobStore::Put(const BlobName& name, BlobSource& source, PutMod
 
   uint8_t random[8];
   io_.random.Fill(absl::MakeSpan(random));
-  std::string temporary =
-      absl::StrCat(PathOf(kTemporaryDirectory), "/",
-                   HexEncode({reinterpret_cast<const char*>(random), sizeof(random)}));
+  std::string temporary = absl::StrCat(PathOf(kTemporaryDirectory), "/",
+                                       HexEncode({reinterpret_cast<const char*>(random), sizeof(random)}));
   absl::Status status = Copy(source, temporary);
   if (status.ok()) status = Rename(temporary, name, mode);
   if (!status.ok()) io_.files.Unlink(temporary).IgnoreError();
@@ -207,8 +203,8 @@ absl::Status FileBlobStore::Rename(const std::string& from, const BlobName& to, 
     ++d.puts;
     version = ++d.version;
   }
-  absl::Status status = mode == PutMode::kIfAbsent ? io_.files.RenameNoReplace(from, path)
-                                                   : io_.files.Rename(from, path);
+  absl::Status status =
+      mode == PutMode::kIfAbsent ? io_.files.RenameNoReplace(from, path) : io_.files.Rename(from, path);
   bool synced = false;
   // After ALREADY_EXISTS as well: the caller may take it for an OK, so the other's blob has to be durable.
   if (status.ok() || absl::IsAlreadyExists(status)) {
@@ -279,8 +275,7 @@ absl::Status FileBlobStore::Delete(const BlobName& name) {
   return io_.files.SyncDirectory(PathOf(DirectoryOf(name.str())));
 }
 
-absl::StatusOr<std::vector<BlobInfo>> FileBlobStore::List(std::string_view prefix,
-                                                          std::string_view after, int limit) {
+absl::StatusOr<std::vector<BlobInfo>> FileBlobStore::List(std::string_view prefix, std::string_view after, int limit) {
   RETURN_IF_ERROR(CheckListArguments(prefix, limit));
   std::vector<BlobInfo> out;
   std::string directory = DirectoryOf(prefix);
@@ -291,12 +286,11 @@ absl::StatusOr<std::vector<BlobInfo>> FileBlobStore::List(std::string_view prefi
   return out;
 }
 
-// Byte order of whole names is not the order of a directory's entries: "a.b" < "a/c" < "a0". An entry's place is its name
-// if it is a file, its name and '/' if it is a directory. Which of the two it is takes a Stat, and those are what a list
-// costs: so entries wait in a heap under the lower of their two places and are looked at when their turn comes.
-absl::Status FileBlobStore::ListDirectory(const std::string& relative, std::string_view prefix,
-                                          std::string_view after, size_t limit,
-                                          std::vector<BlobInfo>& out) {
+// Byte order of whole names is not the order of a directory's entries: "a.b" < "a/c" < "a0". An entry's place is its
+// name if it is a file, its name and '/' if it is a directory. Which of the two it is takes a Stat, and those are what
+// a list costs: so entries wait in a heap under the lower of their two places and are looked at when their turn comes.
+absl::Status FileBlobStore::ListDirectory(const std::string& relative, std::string_view prefix, std::string_view after,
+                                          size_t limit, std::vector<BlobInfo>& out) {
   auto names = io_.files.List(PathOf(relative));
   if (absl::IsNotFound(names.status())) return absl::OkStatus();  // removed meanwhile
   RETURN_IF_ERROR(names.status());

@@ -1,11 +1,11 @@
 // Blobs as files of a local file system: `root`/<name>, mode 0600 in directories of mode 0700. Temporary files live in
-// `root`/.tmp, so no blob name may begin with ".tmp". Symbolic links below the root are never followed: they and whatever
-// else is no blob are left out of lists and read as absent.
+// `root`/.tmp, so no blob name may begin with ".tmp". Symbolic links below the root are never followed: they and
+// whatever else is no blob are left out of lists and read as absent.
 //
-// Thread-safe. Several processes may share a root. Durable beyond the interface: what Get, Stat or List showed is durable
-// too, even if another thread's Put of it has not returned, or its process was killed on the way.
-// Cost: a Put of a spool file on the same file system is a rename and two fsyncs of directories; another Put writes the
-// bytes once. The first use of a directory in a process syncs it once. List reads each directory it needs whole.
+// Thread-safe. Several processes may share a root. Durable beyond the interface: what Get, Stat or List showed is
+// durable too, even if another thread's Put of it has not returned, or its process was killed on the way. Cost: a Put
+// of a spool file on the same file system is a rename and two fsyncs of directories; another Put writes the bytes once.
+// The first use of a directory in a process syncs it once. List reads each directory it needs whole.
 #ifndef HOLDFAST_STORAGE_FILE_FILE_BLOB_STORE_H_
 #define HOLDFAST_STORAGE_FILE_FILE_BLOB_STORE_H_
 
@@ -38,8 +38,7 @@ class FileBlobStore : public BlobStore {
   absl::Status Put(const BlobName& name, BlobSource& source, PutMode mode) override;
   absl::Status Get(const BlobName& name, uint64_t offset, absl::Span<char> out) override;
   absl::StatusOr<BlobInfo> Stat(const BlobName& name) override;
-  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after,
-                                             int limit) override;
+  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after, int limit) override;
   absl::Status Delete(const BlobName& name) override;
 
  private:
@@ -63,8 +62,8 @@ class FileBlobStore : public BlobStore {
   absl::Status Rename(const std::string& from, const BlobName& to, PutMode mode);
   absl::Status Copy(BlobSource& source, const std::string& path);
   absl::StatusOr<FileInfo> StatBlob(const BlobName& name);
-  absl::Status ListDirectory(const std::string& relative, std::string_view prefix,
-                             std::string_view after, size_t limit, std::vector<BlobInfo>& out);
+  absl::Status ListDirectory(const std::string& relative, std::string_view prefix, std::string_view after, size_t limit,
+                             std::vector<BlobInfo>& out);
   void RemoveOldTemporaryFiles();
 
   // Constant after construction.
@@ -72,7 +71,7 @@ class FileBlobStore : public BlobStore {
   const std::string root_;
   const FileBlobStoreOptions options_;
 
-  absl::Mutex mu_;  // never held across a file call
+  absl::Mutex mu_;                                                 // never held across a file call
   absl::flat_hash_set<std::string> checked_ ABSL_GUARDED_BY(mu_);  // CheckDirectory succeeded
   absl::flat_hash_map<std::string, Directory> directories_ ABSL_GUARDED_BY(mu_);
 };

@@ -40,8 +40,8 @@ std::string ContentOf(std::string_view name, int writer) {
   return absl::StrCat("content of ", AbslView(name), " by ", writer, std::string(100, 'x'));
 }
 
-// Two writers that race for the same names, and a reader. The power goes at a call; afterwards every blob that a Put said
-// OK (or ALREADY_EXISTS) for, or that the reader saw, is there; and none is anything but whole.
+// Two writers that race for the same names, and a reader. The power goes at a call; afterwards every blob that a Put
+// said OK (or ALREADY_EXISTS) for, or that the reader saw, is there; and none is anything but whole.
 uint64_t RunToTheCrash(uint64_t seed, uint64_t power_off_at, CrashMode mode) {
   SCOPED_TRACE(absl::StrCat("seed ", seed, ", power off at call ", power_off_at));
   SimWorld world(seed);
@@ -134,8 +134,7 @@ TEST(FileBlobStoreCrash, IsNotFooledByACallThatFails) {
       std::set<std::string> durable;
       if (auto store = FileBlobStore::Open(io, "/root"); store.ok()) {
         for (std::string name : {"log/1", "packs/d/aa", "log/2"}) {
-          absl::Status status =
-              PutBytes(**store, BlobName::FromTrusted(name), ContentOf(name, 0), PutMode::kIfAbsent);
+          absl::Status status = PutBytes(**store, BlobName::FromTrusted(name), ContentOf(name, 0), PutMode::kIfAbsent);
           if (!status.ok()) {  // ask again, as the caller has to
             status = PutBytes(**store, BlobName::FromTrusted(name), ContentOf(name, 0), PutMode::kIfAbsent);
           }

@@ -125,8 +125,7 @@ TEST_F(FileBlobStoreTest, RefusesASpoolFileOfAnotherSize) {
   std::string spool = directory_.path() + "/spool";
   ASSERT_OK(WriteFileAtomically(io_, spool, "longer than said"));
   SpoolSource source(spool, "spooled");
-  EXPECT_THAT(store_->Put(Name("x/y"), source, PutMode::kIfAbsent),
-              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(store_->Put(Name("x/y"), source, PutMode::kIfAbsent), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(FileBlobStoreTest, CopiesASpoolFileFromAnotherFileSystem) {
@@ -162,8 +161,7 @@ TEST_F(FileBlobStoreTest, RefusesANameThatIsADirectoryOfAnother) {
   ASSERT_OK(Put("a/b", "content"));
   EXPECT_THAT(Put("a", "x"), StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_THAT(Put("a/b/c", "x"), StatusIs(absl::StatusCode::kFailedPrecondition));
-  EXPECT_THAT(PutBytes(*store_, Name("a"), "x", PutMode::kOverwrite),
-              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(PutBytes(*store_, Name("a"), "x", PutMode::kOverwrite), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(FileBlobStoreTest, KeepsItsOwnNamesToItself) {
@@ -199,8 +197,7 @@ TEST_F(FileBlobStoreTest, ChangesNothingWhenReadOnly) {
   EXPECT_THAT(Put("a/c", "x"), StatusIs(absl::StatusCode::kPermissionDenied));
   EXPECT_THAT(store_->Delete(Name("a/b")), StatusIs(absl::StatusCode::kPermissionDenied));
   EXPECT_FALSE(fs::exists(root_ + "/.tmp"));
-  EXPECT_THAT(FileBlobStore::Open(io_, root_ + "/nowhere", {.read_only = true}),
-              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(FileBlobStore::Open(io_, root_ + "/nowhere", {.read_only = true}), StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST_F(FileBlobStoreTest, ListsALongDirectoryInPages) {

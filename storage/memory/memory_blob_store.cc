@@ -49,8 +49,8 @@ absl::StatusOr<BlobInfo> MemoryBlobStore::Stat(const BlobName& name) {
   return BlobInfo{name.str(), bytes->size()};
 }
 
-absl::StatusOr<std::vector<BlobInfo>> MemoryBlobStore::List(std::string_view prefix,
-                                                            std::string_view after, int limit) {
+absl::StatusOr<std::vector<BlobInfo>> MemoryBlobStore::List(std::string_view prefix, std::string_view after,
+                                                            int limit) {
   RETURN_IF_ERROR(CheckListArguments(prefix, limit));
   std::vector<BlobInfo> out;
   absl::MutexLock lock(&mu_);

@@ -24,8 +24,7 @@ class MemoryBlobStore : public BlobStore {
   absl::Status Put(const BlobName& name, BlobSource& source, PutMode mode) override;
   absl::Status Get(const BlobName& name, uint64_t offset, absl::Span<char> out) override;
   absl::StatusOr<BlobInfo> Stat(const BlobName& name) override;
-  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after,
-                                             int limit) override;
+  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after, int limit) override;
   absl::Status Delete(const BlobName& name) override;
 
  private:

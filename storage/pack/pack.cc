@@ -43,8 +43,7 @@ FrameReader::ReadRange BlobRange(BlobStore& store, const BlobName& name) {
   };
 }
 
-absl::StatusOr<std::string> ReadString(const FrameReader::ReadRange& read, uint64_t offset,
-                                       uint64_t size) {
+absl::StatusOr<std::string> ReadString(const FrameReader::ReadRange& read, uint64_t offset, uint64_t size) {
   std::string out(size, '\0');
   RETURN_IF_ERROR(read(offset, absl::MakeSpan(out)));
   return out;
@@ -56,13 +55,11 @@ struct OpenedPack {
   std::vector<PackEntry> entries;
 };
 
-// Trailer and footer of a whole pack. DATA_LOSS: damaged or not there. PERMISSION_DENIED: undamaged, but of another key.
-// FAILED_PRECONDITION: a version of the future.
-absl::StatusOr<OpenedPack> OpenTrailer(const FrameReader::ReadRange& read, uint64_t bytes,
-                                       const CatalogKey& key) {
+// Trailer and footer of a whole pack. DATA_LOSS: damaged or not there. PERMISSION_DENIED: undamaged, but of another
+// key. FAILED_PRECONDITION: a version of the future.
+absl::StatusOr<OpenedPack> OpenTrailer(const FrameReader::ReadRange& read, uint64_t bytes, const CatalogKey& key) {
   if (bytes < kPackHeaderBytes + kPackFooterBytes) return absl::DataLossError("too short for a pack");
-  ASSIGN_OR_RETURN(std::string footer_bytes,
-                   ReadString(read, bytes - kPackFooterBytes, kPackFooterBytes));
+  ASSIGN_OR_RETURN(std::string footer_bytes, ReadString(read, bytes - kPackFooterBytes, kPackFooterBytes));
   ASSIGN_OR_RETURN(PackFooter footer, DecodePackFooter(footer_bytes, bytes));
   ASSIGN_OR_RETURN(std::string header_bytes, ReadString(read, 0, kPackHeaderBytes));
   ASSIGN_OR_RETURN(std::string sealed, ReadString(read, footer.trailer_offset, footer.trailer_bytes));
@@ -148,14 +145,14 @@ struct PackWriter::Impl {
   const std::string header_bytes;
   const PackSealer sealer;
 
-  std::unique_ptr<File> file;       // null when done
-  std::atomic<uint64_t> bytes{0};   // whole frames; ReadBody looks at it from other threads
-  absl::Status broken;              // of the first failure of the file, or "finished"
+  std::unique_ptr<File> file;      // null when done
+  std::atomic<uint64_t> bytes{0};  // whole frames; ReadBody looks at it from other threads
+  absl::Status broken;             // of the first failure of the file, or "finished"
   std::vector<PackEntry> entries;
-  uint64_t trailer_bytes = 0;       // that the entries will take
+  uint64_t trailer_bytes = 0;  // that the entries will take
   uint64_t writeback_at = kWritebackStepBytes;
   bool name_synced = false;
-  std::string frame;                // scratch: length and sealed header
+  std::string frame;                    // scratch: length and sealed header
   std::vector<std::string_view> parts;  // scratch
 };
 
@@ -165,14 +162,15 @@ uint64_t PackWriter::bytes() const { return impl_->bytes.load(); }
 uint32_t PackWriter::record_count() const { return static_cast<uint32_t>(impl_->entries.size()); }
 bool PackWriter::IsFull() const {
   // The trailer repeats the headers: records of many children may need more room there than their bodies do here.
-  return bytes() >= kPackBytesTarget || record_count() >= kPackRecordsMax || impl_->trailer_bytes >= kPackTrailerBytesTarget;
+  return bytes() >= kPackBytesTarget || record_count() >= kPackRecordsMax ||
+         impl_->trailer_bytes >= kPackTrailerBytesTarget;
 }
 const PackId& PackWriter::id() const { return impl_->header.id; }
 PackKind PackWriter::kind() const { return impl_->header.kind; }
 const std::string& PackWriter::spool_path() const { return impl_->path; }
 
-absl::StatusOr<std::unique_ptr<PackWriter>> PackWriter::Create(Io io, std::string spool_directory,
-                                                               PackKind kind, const CatalogKey& key) {
+absl::StatusOr<std::unique_ptr<PackWriter>> PackWriter::Create(Io io, std::string spool_directory, PackKind kind,
+                                                               const CatalogKey& key) {
   PackHeader header;
   header.kind = kind;
   header.aead = key.aead;
@@ -203,8 +201,8 @@ absl::StatusOr<PackEntry> PackWriter::Append(const RecordHeader& header, std::st
   }
   uint64_t body_bytes = 0;
   for (std::string_view part : body) body_bytes += part.size();
-  if (body_bytes != header.sealed_length || body_bytes < kSealedBytesMin ||
-      body_bytes > kChunkSealedBytesMax || header.children.size() > kChunkChildrenMax) {
+  if (body_bytes != header.sealed_length || body_bytes < kSealedBytesMin || body_bytes > kChunkSealedBytesMax ||
+      header.children.size() > kChunkChildrenMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("record body of ", body_bytes, " bytes where ", header.sealed_length, " are said"));
   }
@@ -277,8 +275,8 @@ absl::StatusOr<PackSummary> PackWriter::Finish() {
   w.entries.clear();
   absl::Status status = FinishFile(w.io, *w.file, w.path, w.sealer, w.header_bytes, summary);
   w.file.reset();
-  w.broken = status.ok() ? absl::FailedPreconditionError("the pack is finished")
-                         : Annotate(status, "the pack is broken");
+  w.broken =
+      status.ok() ? absl::FailedPreconditionError("the pack is finished") : Annotate(status, "the pack is broken");
   RETURN_IF_ERROR(status);
   return summary;
 }
@@ -320,8 +318,7 @@ absl::StatusOr<bool> SeemsToHoldARecord(const FrameReader::ReadRange& read, uint
 
 }  // namespace
 
-absl::StatusOr<std::optional<PackSummary>> RecoverSpoolFile(Io io, std::string_view path_view,
-                                                            const CatalogKey& key) {
+absl::StatusOr<std::optional<PackSummary>> RecoverSpoolFile(Io io, std::string_view path_view, const CatalogKey& key) {
   const std::string path(path_view);
   if (path_view.ends_with(kUnreadableSuffix)) return std::nullopt;  // set aside before
   ASSIGN_OR_RETURN(auto file, io.files.Open(path, OpenMode::kAppendExisting));
@@ -376,8 +373,7 @@ namespace {
 
 class SpoolFileSource : public BlobSource {
  public:
-  SpoolFileSource(Io io, std::string path, uint64_t size)
-      : io_(io), path_(std::move(path)), size_(size) {}
+  SpoolFileSource(Io io, std::string path, uint64_t size) : io_(io), path_(std::move(path)), size_(size) {}
   uint64_t size() const override { return size_; }
   absl::Status ReadAt(uint64_t offset, absl::Span<char> out) override {
     if (file_ == nullptr) {
@@ -410,8 +406,8 @@ absl::Status PutPack(BlobStore& store, Io io, std::string_view spool_path, const
       }
       RETURN_IF_ERROR(info.status());
       if (info->size != summary.bytes) {
-        return absl::DataLossError(absl::StrCat(name.str(), ": stored with ", info->size,
-                                                " bytes instead of ", summary.bytes));
+        return absl::DataLossError(
+            absl::StrCat(name.str(), ": stored with ", info->size, " bytes instead of ", summary.bytes));
       }
       status = absl::OkStatus();
     }
@@ -421,8 +417,8 @@ absl::Status PutPack(BlobStore& store, Io io, std::string_view spool_path, const
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
-absl::StatusOr<PackSummary> ReadPackTrailer(BlobStore& store, PackKind kind, const PackId& id,
-                                            uint64_t blob_bytes, const CatalogKey& key) {
+absl::StatusOr<PackSummary> ReadPackTrailer(BlobStore& store, PackKind kind, const PackId& id, uint64_t blob_bytes,
+                                            const CatalogKey& key) {
   const BlobName name = PackBlobName(kind, id);
   auto opened = OpenTrailer(BlobRange(store, name), blob_bytes, key);
   if (absl::IsPermissionDenied(opened.status())) return Damaged(name.str(), opened.status());
@@ -438,8 +434,8 @@ absl::StatusOr<PackSummary> ReadPackTrailer(BlobStore& store, PackKind kind, con
   return summary;
 }
 
-absl::StatusOr<PackSummary> SalvagePack(BlobStore& store, PackKind kind, const PackId& id,
-                                        uint64_t blob_bytes, const CatalogKey& key) {
+absl::StatusOr<PackSummary> SalvagePack(BlobStore& store, PackKind kind, const PackId& id, uint64_t blob_bytes,
+                                        const CatalogKey& key) {
   const BlobName name = PackBlobName(kind, id);
   FrameReader::ReadRange read = BlobRange(store, name);
   if (blob_bytes < kPackHeaderBytes) {
@@ -511,8 +507,7 @@ absl::Status VerifyPack(BlobStore& store, const PackSummary& summary, const Cata
   }
   if (count == 0) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(name.str(), ": ", count, " of ", summary.entries.size(),
-                                          " records damaged: ", damaged,
-                                          count > kNamedMax ? ", ..." : ""));
+                                          " records damaged: ", damaged, count > kNamedMax ? ", ..." : ""));
 }
 
 }  // namespace holdfast

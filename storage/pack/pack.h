@@ -24,7 +24,8 @@ namespace holdfast {
 inline constexpr uint64_t kPackBytesTarget = 64u << 20;
 inline constexpr uint32_t kPackRecordsMax = 65536;
 inline constexpr uint64_t kPackTrailerBytesTarget = 32u << 20;
-inline constexpr uint64_t kPackBytesMax = 2 * kPackBytesTarget;  // frames and trailer; Append refuses what would pass it
+inline constexpr uint64_t kPackBytesMax =
+    2 * kPackBytesTarget;  // frames and trailer; Append refuses what would pass it
 inline constexpr uint64_t kPackHeaderBytes = 64;
 inline constexpr uint64_t kPackFooterBytes = 64;
 
@@ -67,17 +68,17 @@ class PackWriter {
                                                             const CatalogKey& key);
   ~PackWriter();
   // `header_bytes` is the encoded header; the body comes in parts of together header.sealed_length bytes. Hashes the
-  // body, seals the header, appends; the body is not copied. After an error of the file the writer is broken and says so
-  // at every later call. A record that does not fit its header or this pack is INVALID_ARGUMENT, a pack at its limits
-  // RESOURCE_EXHAUSTED: both leave the writer as it was.
+  // body, seals the header, appends; the body is not copied. After an error of the file the writer is broken and says
+  // so at every later call. A record that does not fit its header or this pack is INVALID_ARGUMENT, a pack at its
+  // limits RESOURCE_EXHAUSTED: both leave the writer as it was.
   absl::StatusOr<PackEntry> Append(const RecordHeader& header, std::string_view header_bytes,
                                    absl::Span<const std::string_view> body);
-  absl::Status Sync();            // everything appended so far survives power loss
+  absl::Status Sync();  // everything appended so far survives power loss
   // Writes trailer and footer, fsyncs file and directory, closes. The writer is done.
   absl::StatusOr<PackSummary> Finish();
   uint64_t bytes() const;
   uint32_t record_count() const;
-  bool IsFull() const;            // reached the target size or the record limit
+  bool IsFull() const;  // reached the target size or the record limit
   const PackId& id() const;
   PackKind kind() const;
   const std::string& spool_path() const;

@@ -37,8 +37,7 @@ Key256 PackKey(const CatalogKey& key, const PackHeader& header) {
   return Hkdf256(key.key.ExposeView(), View(header.salt), info);
 }
 
-Digest FooterDigest(std::string_view footer_bytes, std::string_view header_bytes,
-                    std::string_view sealed_trailer) {
+Digest FooterDigest(std::string_view footer_bytes, std::string_view header_bytes, std::string_view sealed_trailer) {
   Blake3 hash;
   hash.Update(header_bytes).Update(sealed_trailer).Update(footer_bytes.substr(0, kFooterDigestedBytes));
   return hash.Finish();
@@ -88,8 +87,7 @@ absl::StatusOr<PackHeader> DecodePackHeader(std::string_view bytes) {
   return header;
 }
 
-std::string EncodePackFooter(const PackFooter& footer, std::string_view header_bytes,
-                             std::string_view sealed_trailer) {
+std::string EncodePackFooter(const PackFooter& footer, std::string_view header_bytes, std::string_view sealed_trailer) {
   std::string out;
   ByteWriter w(&out);
   w.Bytes(kFooterMagic);
@@ -110,11 +108,9 @@ absl::StatusOr<PackFooter> DecodePackFooter(std::string_view bytes, uint64_t pac
   footer.record_count = r.U32();
   uint64_t zeros = r.U64();
   r.Bytes(kDigestBytes);
-  if (!r.ok() || !r.AtEnd() || magic != kFooterMagic || zeros != 0 ||
-      footer.record_count > kPackRecordsMax ||
+  if (!r.ok() || !r.AtEnd() || magic != kFooterMagic || zeros != 0 || footer.record_count > kPackRecordsMax ||
       footer.trailer_bytes < kAeadTagSizeInBytes || footer.trailer_bytes > kPackBytesMax ||
-      pack_bytes < kPackHeaderBytes + kPackFooterBytes ||
-      footer.trailer_offset < kPackHeaderBytes ||
+      pack_bytes < kPackHeaderBytes + kPackFooterBytes || footer.trailer_offset < kPackHeaderBytes ||
       footer.trailer_offset > pack_bytes - kPackFooterBytes ||
       footer.trailer_bytes != pack_bytes - kPackFooterBytes - footer.trailer_offset) {
     return absl::DataLossError("the pack has no footer, or a damaged one");
@@ -124,20 +120,16 @@ absl::StatusOr<PackFooter> DecodePackFooter(std::string_view bytes, uint64_t pac
 
 bool IsPackFooterDigestRight(std::string_view footer_bytes, std::string_view header_bytes,
                              std::string_view sealed_trailer) {
-  return FooterDigest(footer_bytes, header_bytes, sealed_trailer).view() ==
-         footer_bytes.substr(kFooterDigestedBytes);
+  return FooterDigest(footer_bytes, header_bytes, sealed_trailer).view() == footer_bytes.substr(kFooterDigestedBytes);
 }
 
-PackSealer::PackSealer(const CatalogKey& key, const PackHeader& header)
-    : aead_(header.aead, PackKey(key, header)) {}
+PackSealer::PackSealer(const CatalogKey& key, const PackHeader& header) : aead_(header.aead, PackKey(key, header)) {}
 
 void PackSealer::SealFrameHeader(uint64_t frame, absl::Span<char> buffer) const {
-  aead_.Seal(MakeNonce(kFrameNonces, frame), {},
-             {buffer.data(), buffer.size() - kAeadTagSizeInBytes}, buffer.data());
+  aead_.Seal(MakeNonce(kFrameNonces, frame), {}, {buffer.data(), buffer.size() - kAeadTagSizeInBytes}, buffer.data());
 }
 
-bool PackSealer::OpenFrameHeader(uint64_t frame, std::string_view sealed, Digest* digest,
-                                 RecordHeader* header) const {
+bool PackSealer::OpenFrameHeader(uint64_t frame, std::string_view sealed, Digest* digest, RecordHeader* header) const {
   if (sealed.size() < kSealedFrameHeaderBytesMin) return false;
   std::string plain(sealed.size() - kAeadTagSizeInBytes, '\0');
   if (!aead_.Open(MakeNonce(kFrameNonces, frame), {}, sealed, plain.data())) return false;
@@ -158,8 +150,7 @@ absl::StatusOr<std::string> PackSealer::OpenTrailer(std::string_view sealed, uin
   return aead_.Open(MakeNonce(kTrailerNonces, record_count), header_bytes, sealed);
 }
 
-absl::Status CheckPackLayout(const std::vector<PackEntry>& entries, PackKind kind,
-                             uint64_t trailer_offset) {
+absl::Status CheckPackLayout(const std::vector<PackEntry>& entries, PackKind kind, uint64_t trailer_offset) {
   uint64_t offset = kPackHeaderBytes;
   for (const PackEntry& entry : entries) {
     offset += kFrameLengthBytes + SealedFrameHeaderBytes(entry.header);
@@ -193,8 +184,7 @@ std::string EncodeTrailer(const std::vector<PackEntry>& entries) {
   return out;
 }
 
-absl::StatusOr<std::vector<PackEntry>> DecodeTrailer(std::string_view trailer,
-                                                     uint32_t record_count) {
+absl::StatusOr<std::vector<PackEntry>> DecodeTrailer(std::string_view trailer, uint32_t record_count) {
   if (record_count > kPackRecordsMax) return absl::DataLossError("too many records in a pack");
   std::vector<PackEntry> entries;
   entries.reserve(record_count);

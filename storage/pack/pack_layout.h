@@ -16,10 +16,8 @@ inline constexpr size_t kPackSaltBytes = 32;
 inline constexpr size_t kFrameLengthBytes = 4;
 inline constexpr size_t kDigestBytes = Digest::kSizeInBytes;
 // Sealed frame headers: digest, record header, tag.
-inline constexpr uint32_t kSealedFrameHeaderBytesMin =
-    kDigestBytes + kRecordHeaderFixedBytes + kAeadTagSizeInBytes;
-inline constexpr uint32_t kSealedFrameHeaderBytesMax =
-    kSealedFrameHeaderBytesMin + 32 * kChunkChildrenMax;
+inline constexpr uint32_t kSealedFrameHeaderBytesMin = kDigestBytes + kRecordHeaderFixedBytes + kAeadTagSizeInBytes;
+inline constexpr uint32_t kSealedFrameHeaderBytesMax = kSealedFrameHeaderBytesMin + 32 * kChunkChildrenMax;
 
 inline size_t SealedFrameHeaderBytes(const RecordHeader& header) {
   return kDigestBytes + header.encoded_size() + kAeadTagSizeInBytes;
@@ -45,8 +43,7 @@ struct PackFooter {
   uint32_t trailer_bytes = 0;  // sealed
   uint32_t record_count = 0;
 };
-std::string EncodePackFooter(const PackFooter& footer, std::string_view header_bytes,
-                             std::string_view sealed_trailer);
+std::string EncodePackFooter(const PackFooter& footer, std::string_view header_bytes, std::string_view sealed_trailer);
 // DATA_LOSS unless it is the footer of a pack of `pack_bytes`. Does not check the digest: the trailer is not read yet.
 absl::StatusOr<PackFooter> DecodePackFooter(std::string_view bytes, uint64_t pack_bytes);
 bool IsPackFooterDigestRight(std::string_view footer_bytes, std::string_view header_bytes,
@@ -59,10 +56,8 @@ class PackSealer {
   // `buffer` holds a plaintext frame header and then room for the tag. In place.
   void SealFrameHeader(uint64_t frame, absl::Span<char> buffer) const;
   // The digest and the record header; false when it does not open or does not decode.
-  bool OpenFrameHeader(uint64_t frame, std::string_view sealed, Digest* digest,
-                       RecordHeader* header) const;
-  std::string SealTrailer(std::string_view trailer, uint32_t record_count,
-                          std::string_view header_bytes) const;
+  bool OpenFrameHeader(uint64_t frame, std::string_view sealed, Digest* digest, RecordHeader* header) const;
+  std::string SealTrailer(std::string_view trailer, uint32_t record_count, std::string_view header_bytes) const;
   absl::StatusOr<std::string> OpenTrailer(std::string_view sealed, uint32_t record_count,
                                           std::string_view header_bytes) const;
 
@@ -71,8 +66,7 @@ class PackSealer {
 };
 
 // Whether the entries fill the pack exactly from its header to its trailer, and are of its kind: DATA_LOSS otherwise.
-absl::Status CheckPackLayout(const std::vector<PackEntry>& entries, PackKind kind,
-                             uint64_t trailer_offset);
+absl::Status CheckPackLayout(const std::vector<PackEntry>& entries, PackKind kind, uint64_t trailer_offset);
 
 }  // namespace holdfast
 

@@ -131,13 +131,15 @@ absl::Status PackReader::Read(absl::Span<const RecordLocation> locations, bool v
       record.owner = buffer;
       if (!(*sealer)->OpenFrameHeader(l.frame_number, {frame, FrameHeaderBytes(l)}, &digest, &record.header) ||
           record.header.id != l.id || record.header.sealed_length != l.sealed_length) {
-        RETURN_IF_ERROR(sink.OnRecord(order[k], absl::DataLossError(absl::StrCat(
-            "pack ", HexEncode(l.pack.view()), " is damaged at record ", l.frame_number))));
+        RETURN_IF_ERROR(
+            sink.OnRecord(order[k], absl::DataLossError(absl::StrCat("pack ", HexEncode(l.pack.view()),
+                                                                     " is damaged at record ", l.frame_number))));
         continue;
       }
       if (verify_digests && Blake3Digest(record.body) != digest) {
-        RETURN_IF_ERROR(sink.OnRecord(order[k], absl::DataLossError(absl::StrCat(
-            "pack ", HexEncode(l.pack.view()), " is damaged in the body of record ", l.frame_number))));
+        RETURN_IF_ERROR(sink.OnRecord(
+            order[k], absl::DataLossError(absl::StrCat("pack ", HexEncode(l.pack.view()),
+                                                       " is damaged in the body of record ", l.frame_number))));
         continue;
       }
       RETURN_IF_ERROR(sink.OnRecord(order[k], std::move(record)));

@@ -1,5 +1,5 @@
-// Reads records out of finished packs: ranges coalesced, frame headers opened. Bodies stay sealed. Thread-safe. Memory: one
-// run (at most 4 MiB and one record) per call, and the keys of the 1,024 packs used last.
+// Reads records out of finished packs: ranges coalesced, frame headers opened. Bodies stay sealed. Thread-safe. Memory:
+// one run (at most 4 MiB and one record) per call, and the keys of the 1,024 packs used last.
 #ifndef HOLDFAST_STORAGE_PACK_PACK_READER_H_
 #define HOLDFAST_STORAGE_PACK_PACK_READER_H_
 
@@ -47,8 +47,8 @@ class PackReader {
  public:
   PackReader(BlobStore& store, CatalogKey key);
   ~PackReader();
-  // Answers every location once, in storage order. `verify_digests`: bodies are compared with the digests in their sealed
-  // headers, so that damage is found here (DATA_LOSS) and not only by the client.
+  // Answers every location once, in storage order. `verify_digests`: bodies are compared with the digests in their
+  // sealed headers, so that damage is found here (DATA_LOSS) and not only by the client.
   absl::Status Read(absl::Span<const RecordLocation> locations, bool verify_digests, RecordReadSink& sink);
   // Only the headers.
   absl::StatusOr<RecordHeader> ReadHeader(const RecordLocation& location);

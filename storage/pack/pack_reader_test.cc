@@ -22,8 +22,9 @@ CatalogKey Key() {
 class Answers : public RecordReadSink {
  public:
   absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
-    EXPECT_TRUE(bodies.emplace(index, record.ok() ? absl::StatusOr<std::string>(std::string(record->body))
-                                                  : absl::StatusOr<std::string>(record.status()))
+    EXPECT_TRUE(bodies
+                    .emplace(index, record.ok() ? absl::StatusOr<std::string>(std::string(record->body))
+                                                : absl::StatusOr<std::string>(record.status()))
                     .second)
         << index << " answered twice";
     if (record.ok()) {
@@ -209,12 +210,24 @@ TEST_F(PackReaderTest, AWrongLocationIsLossAndNeverAnotherRecord) {
   for (int run = 0; run < 500; ++run) {
     RecordLocation l = locations_[run % 3];
     switch (random_() % 6) {
-      case 0: l.frame_number ^= 1u << (random_() % 32); break;
-      case 1: l.body_offset ^= uint64_t{1} << (random_() % 64); break;
-      case 2: l.sealed_length ^= 1u << (random_() % 12); break;
-      case 3: l.child_count ^= 1u << (random_() % 32); break;
-      case 4: l.id.bytes[random_() % 32] ^= 1; break;
-      case 5: l.kind = PackKind::kData; break;
+      case 0:
+        l.frame_number ^= 1u << (random_() % 32);
+        break;
+      case 1:
+        l.body_offset ^= uint64_t{1} << (random_() % 64);
+        break;
+      case 2:
+        l.sealed_length ^= 1u << (random_() % 12);
+        break;
+      case 3:
+        l.child_count ^= 1u << (random_() % 32);
+        break;
+      case 4:
+        l.id.bytes[random_() % 32] ^= 1;
+        break;
+      case 5:
+        l.kind = PackKind::kData;
+        break;
     }
     Answers answers = Read({l});
     EXPECT_THAT(answers.bodies.at(0), StatusIs(absl::StatusCode::kDataLoss));

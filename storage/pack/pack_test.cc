@@ -126,7 +126,8 @@ TEST_F(PackTest, KnowsItsSpoolFiles) {
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(parsed->first, PackKind::kTree);
   EXPECT_EQ(parsed->second, writer->id());
-  for (std::string other : {std::string(), name + ".unreadable", name + "t", name.substr(1), name.substr(0, 32) + ".x"}) {
+  for (std::string other :
+       {std::string(), name + ".unreadable", name + "t", name.substr(1), name.substr(0, 32) + ".x"}) {
     EXPECT_FALSE(ParseSpoolFileName(other).has_value()) << other;
   }
 }
@@ -191,8 +192,7 @@ TEST_F(PackTest, ReadsBodiesThatAreStillInTheSpool) {
   std::string body(r.body.size(), '\0');
   EXPECT_OK(writer->ReadBody(entry.body_offset, absl::MakeSpan(body)));
   EXPECT_EQ(body, r.body);
-  EXPECT_THAT(writer->ReadBody(entry.body_offset + 1, absl::MakeSpan(body)),
-              StatusIs(absl::StatusCode::kOutOfRange));
+  EXPECT_THAT(writer->ReadBody(entry.body_offset + 1, absl::MakeSpan(body)), StatusIs(absl::StatusCode::kOutOfRange));
 }
 
 TEST_F(PackTest, RefusesRecordsThatDoNotFit) {
@@ -465,8 +465,7 @@ TEST_F(PackTest, RefusesTheWrongKey) {
   other_repository.repository.bytes.fill(2);
   EXPECT_THAT(ReadPackTrailer(store_, summary.kind, summary.id, summary.bytes, other_repository),
               StatusIs(absl::StatusCode::kDataLoss));
-  ASSERT_OK_AND_ASSIGN(PackSummary salvaged,
-                       SalvagePack(store_, summary.kind, summary.id, summary.bytes, TestKey(8)));
+  ASSERT_OK_AND_ASSIGN(PackSummary salvaged, SalvagePack(store_, summary.kind, summary.id, summary.bytes, TestKey(8)));
   EXPECT_TRUE(salvaged.entries.empty());
 }
 

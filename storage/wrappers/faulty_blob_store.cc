@@ -21,8 +21,7 @@ bool MeansSomething(BlobFault fault, BlobOperation operation) {
     case BlobFault::kNoSpace:
       return operation == BlobOperation::kPut;
     case BlobFault::kShort:
-      return operation == BlobOperation::kPut || operation == BlobOperation::kGet ||
-             operation == BlobOperation::kList;
+      return operation == BlobOperation::kPut || operation == BlobOperation::kGet || operation == BlobOperation::kList;
     case BlobFault::kCorruptByte:
       return operation == BlobOperation::kPut || operation == BlobOperation::kGet;
   }
@@ -142,8 +141,8 @@ absl::StatusOr<BlobInfo> FaultyBlobStore::Stat(const BlobName& name) {
   return Injected(BlobFault::kFailBefore, name.str());
 }
 
-absl::StatusOr<std::vector<BlobInfo>> FaultyBlobStore::List(std::string_view prefix,
-                                                            std::string_view after, int limit) {
+absl::StatusOr<std::vector<BlobInfo>> FaultyBlobStore::List(std::string_view prefix, std::string_view after,
+                                                            int limit) {
   Chosen chosen = Choose(BlobOperation::kList, prefix);
   if (!chosen.fault.has_value()) return inner_.List(prefix, after, limit);
   if (*chosen.fault == BlobFault::kLost) return std::vector<BlobInfo>();

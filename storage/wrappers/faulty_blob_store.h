@@ -20,9 +20,9 @@ inline constexpr int kBlobOperations = 5;
 
 enum class BlobFault {
   // Within the contract.
-  kFailBefore,   // UNAVAILABLE, nothing was done
-  kFailAfter,    // UNAVAILABLE, but it was done: the outcome is unknown
-  kNoSpace,      // Put: RESOURCE_EXHAUSTED. Others: as kFailBefore
+  kFailBefore,  // UNAVAILABLE, nothing was done
+  kFailAfter,   // UNAVAILABLE, but it was done: the outcome is unknown
+  kNoSpace,     // Put: RESOURCE_EXHAUSTED. Others: as kFailBefore
   // A storage that lies. Each says OK.
   kShort,        // Put: only a part is stored. Get: the rest of the range is zeros. List: some blobs are left out
   kCorruptByte,  // Put, Get: one byte is changed
@@ -34,8 +34,8 @@ struct ScriptedBlobFault {
   BlobOperation operation = BlobOperation::kPut;
   BlobFault fault = BlobFault::kFailBefore;
   std::string prefix = "";  // of the names (or the list prefix) it concerns
-  int skip = 0;        // so many such operations go well first
-  int count = 1;       // how often it happens then
+  int skip = 0;             // so many such operations go well first
+  int count = 1;            // how often it happens then
 };
 
 class FaultyBlobStore : public BlobStore {
@@ -54,8 +54,7 @@ class FaultyBlobStore : public BlobStore {
   absl::Status Put(const BlobName& name, BlobSource& source, PutMode mode) override;
   absl::Status Get(const BlobName& name, uint64_t offset, absl::Span<char> out) override;
   absl::StatusOr<BlobInfo> Stat(const BlobName& name) override;
-  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after,
-                                             int limit) override;
+  absl::StatusOr<std::vector<BlobInfo>> List(std::string_view prefix, std::string_view after, int limit) override;
   absl::Status Delete(const BlobName& name) override;
 
  private:

@@ -29,7 +29,8 @@ class FaultyBlobStoreTest : public testing::Test {
 };
 
 TEST_F(FaultyBlobStoreTest, FollowsItsScript) {
-  store_.AddFault({.operation = BlobOperation::kPut, .fault = BlobFault::kFailBefore, .prefix = "log/", .skip = 1, .count = 2});
+  store_.AddFault(
+      {.operation = BlobOperation::kPut, .fault = BlobFault::kFailBefore, .prefix = "log/", .skip = 1, .count = 2});
   EXPECT_OK(Put("log/1"));
   EXPECT_OK(Put("packs/1"));
   EXPECT_THAT(Put("log/2"), StatusIs(absl::StatusCode::kUnavailable));

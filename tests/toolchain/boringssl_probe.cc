@@ -45,22 +45,21 @@ bool AeadWorks(const EVP_AEAD* aead) {
   const auto* plain = reinterpret_cast<const uint8_t*>(text.data());
 
   EVP_AEAD_CTX ctx;
-  if (!EVP_AEAD_CTX_init(&ctx, aead, key.data(), key.size(), EVP_AEAD_DEFAULT_TAG_LENGTH,
-                         nullptr)) {
+  if (!EVP_AEAD_CTX_init(&ctx, aead, key.data(), key.size(), EVP_AEAD_DEFAULT_TAG_LENGTH, nullptr)) {
     return false;
   }
   std::vector<uint8_t> sealed(text.size() + EVP_AEAD_max_overhead(aead));
   size_t sealed_size = 0;
-  bool good = EVP_AEAD_CTX_seal(&ctx, sealed.data(), &sealed_size, sealed.size(), nonce.data(),
-                                nonce.size(), plain, text.size(), nullptr, 0);
+  bool good = EVP_AEAD_CTX_seal(&ctx, sealed.data(), &sealed_size, sealed.size(), nonce.data(), nonce.size(), plain,
+                                text.size(), nullptr, 0);
   std::vector<uint8_t> opened(sealed_size);
   size_t opened_size = 0;
-  good = good && EVP_AEAD_CTX_open(&ctx, opened.data(), &opened_size, opened.size(), nonce.data(),
-                                   nonce.size(), sealed.data(), sealed_size, nullptr, 0);
+  good = good && EVP_AEAD_CTX_open(&ctx, opened.data(), &opened_size, opened.size(), nonce.data(), nonce.size(),
+                                   sealed.data(), sealed_size, nullptr, 0);
   good = good && std::string_view(reinterpret_cast<char*>(opened.data()), opened_size) == text;
   sealed[3] ^= 1;
-  good = good && !EVP_AEAD_CTX_open(&ctx, opened.data(), &opened_size, opened.size(), nonce.data(),
-                                    nonce.size(), sealed.data(), sealed_size, nullptr, 0);
+  good = good && !EVP_AEAD_CTX_open(&ctx, opened.data(), &opened_size, opened.size(), nonce.data(), nonce.size(),
+                                    sealed.data(), sealed_size, nullptr, 0);
   ERR_clear_error();
   EVP_AEAD_CTX_cleanup(&ctx);
   return good;
@@ -74,8 +73,8 @@ bool AesGcmMatchesNist() {
   EVP_AEAD_CTX* ctx = EVP_AEAD_CTX_new(EVP_aead_aes_256_gcm(), key.data(), key.size(), 16);
   std::vector<uint8_t> sealed(32);
   size_t size = 0;
-  EVP_AEAD_CTX_seal(ctx, sealed.data(), &size, sealed.size(), nonce.data(), nonce.size(),
-                    plain.data(), plain.size(), nullptr, 0);
+  EVP_AEAD_CTX_seal(ctx, sealed.data(), &size, sealed.size(), nonce.data(), nonce.size(), plain.data(), plain.size(),
+                    nullptr, 0);
   EVP_AEAD_CTX_free(ctx);
   return Hex(sealed.data(), size) ==
          "cea7403d4d606b6e074ec5d3baf39d18"
@@ -101,8 +100,7 @@ bool HkdfMatchesRfc5869() {
   for (int i = 0; i < 13; ++i) salt.push_back(i);
   for (int i = 0; i < 10; ++i) info.push_back(0xf0 + i);
   uint8_t okm[42];
-  HKDF(okm, sizeof(okm), EVP_sha256(), ikm.data(), ikm.size(), salt.data(), salt.size(),
-       info.data(), info.size());
+  HKDF(okm, sizeof(okm), EVP_sha256(), ikm.data(), ikm.size(), salt.data(), salt.size(), info.data(), info.size());
   return Hex(okm, sizeof(okm)) ==
          "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";
 }
@@ -111,14 +109,12 @@ bool HkdfMatchesRfc5869() {
 bool Sha256AndHmacMatch() {
   uint8_t digest[SHA256_DIGEST_LENGTH];
   SHA256(reinterpret_cast<const uint8_t*>("abc"), 3, digest);
-  if (Hex(digest, sizeof(digest)) !=
-      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") {
+  if (Hex(digest, sizeof(digest)) != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad") {
     return false;
   }
   unsigned int size = 0;
   const std::string_view data = "what do ya want for nothing?";
-  HMAC(EVP_sha256(), "Jefe", 4, reinterpret_cast<const uint8_t*>(data.data()), data.size(), digest,
-       &size);
+  HMAC(EVP_sha256(), "Jefe", 4, reinterpret_cast<const uint8_t*>(data.data()), data.size(), digest, &size);
   return Hex(digest, size) == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 }
 
@@ -146,8 +142,7 @@ bool Blake3Matches() {
   blake3_hasher_init(&hasher);
   uint8_t digest[BLAKE3_OUT_LEN];
   blake3_hasher_finalize(&hasher, digest, sizeof(digest));
-  return Hex(digest, sizeof(digest)) ==
-         "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+  return Hex(digest, sizeof(digest)) == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 }
 
 }  // namespace

@@ -16,8 +16,7 @@ namespace holdfast::toolchain {
 namespace {
 
 class EchoService final : public Echo::Service {
-  grpc::Status Echo(grpc::ServerContext* context, const EchoRequest* request,
-                    EchoResponse* response) override {
+  grpc::Status Echo(grpc::ServerContext* context, const EchoRequest* request, EchoResponse* response) override {
     *response->mutable_payload() = request->payload();
     return grpc::Status::OK;
   }
@@ -59,8 +58,8 @@ std::string ProbeGrpcTls() {
   client_options.pem_root_certs = cert;
   grpc::ChannelArguments arguments;
   arguments.SetSslTargetNameOverride("localhost");
-  const auto channel = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port),
-                                                 grpc::SslCredentials(client_options), arguments);
+  const auto channel =
+      grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::SslCredentials(client_options), arguments);
   const auto stub = Echo::NewStub(channel);
   EchoRequest request;
   request.mutable_payload()->set_data(std::string(1 << 20, 'x'));

@@ -129,8 +129,7 @@ class Scheduler::SimThread : public Thread {
   std::thread thread_;
 };
 
-Scheduler::Scheduler(uint64_t seed)
-    : seed_(seed), first_thread_(std::this_thread::get_id()), bits_(seed ^ 0x5c4ed01e) {
+Scheduler::Scheduler(uint64_t seed) : seed_(seed), first_thread_(std::this_thread::get_id()), bits_(seed ^ 0x5c4ed01e) {
   tasks_.push_back(std::make_unique<Task>());
   tasks_[0]->name = "first";
   running_ = tasks_[0].get();

@@ -1,5 +1,5 @@
-// Real threads that hold a baton in turn; who is next is chosen by seed. Also the virtual clock, because time passes when
-// nobody can run.
+// Real threads that hold a baton in turn; who is next is chosen by seed. Also the virtual clock, because time passes
+// when nobody can run.
 #ifndef HOLDFAST_CORE_IO_SIM_SCHEDULER_H_
 #define HOLDFAST_CORE_IO_SIM_SCHEDULER_H_
 

@@ -207,9 +207,7 @@ absl::Status SimFiles::DoRename(std::string_view from, std::string_view to, bool
 }
 
 absl::Status SimFiles::Rename(std::string_view from, std::string_view to) { return DoRename(from, to, true); }
-absl::Status SimFiles::RenameNoReplace(std::string_view from, std::string_view to) {
-  return DoRename(from, to, false);
-}
+absl::Status SimFiles::RenameNoReplace(std::string_view from, std::string_view to) { return DoRename(from, to, false); }
 
 absl::Status SimFiles::Unlink(std::string_view path) {
   return Call<absl::Status>([&]() -> absl::Status {

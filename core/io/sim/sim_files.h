@@ -56,8 +56,8 @@ class SimFiles : public Files {
     uint64_t number;
     InodePtr directory;
     std::string name;
-    InodePtr target;                      // null: the name goes
-    std::optional<uint64_t> only_after;   // the change of this number is never less durable than this one
+    InodePtr target;                     // null: the name goes
+    std::optional<uint64_t> only_after;  // the change of this number is never less durable than this one
   };
   struct Place {  // of a path
     InodePtr directory;

@@ -20,9 +20,9 @@ IoUnderTest MakeSim(uint64_t seed) {
   return IoUnderTest{world, io, "/test"};
 }
 
-INSTANTIATE_TEST_SUITE_P(Sim, IoConformance, testing::Values(IoFactory([] { return MakeSim(1); }),
-                                                             IoFactory([] { return MakeSim(2); }),
-                                                             IoFactory([] { return MakeSim(3); })));
+INSTANTIATE_TEST_SUITE_P(Sim, IoConformance,
+                         testing::Values(IoFactory([] { return MakeSim(1); }), IoFactory([] { return MakeSim(2); }),
+                                         IoFactory([] { return MakeSim(3); })));
 
 class SimWorldTest : public testing::Test {
  protected:

@@ -55,8 +55,7 @@ void Chunks(benchmark::State& state, ChunkerIsa isa, size_t size) {
     }
   }
   SetRates(state, state.iterations() * data.size());
-  state.counters["mean_chunk"] =
-      static_cast<double>(state.iterations() * data.size()) / static_cast<double>(chunks);
+  state.counters["mean_chunk"] = static_cast<double>(state.iterations() * data.size()) / static_cast<double>(chunks);
 }
 
 BENCHMARK_CAPTURE(Scan, portable, ChunkerIsa::kPortable, 1 << 20);

@@ -1,7 +1,7 @@
 // How fast chunks are probed, compressed and decompressed, per core.
 //   bazel run -c opt //tests/bench/micro:compression_bench
-// The data: the file named by HOLDFAST_BENCH_FILE, or else the first 64 MiB of what lies in /usr/lib, in chunks of 256 KiB
-// (a bundle) and 1.5 MiB (a large file's chunk).
+// The data: the file named by HOLDFAST_BENCH_FILE, or else the first 64 MiB of what lies in /usr/lib, in chunks of 256
+// KiB (a bundle) and 1.5 MiB (a large file's chunk).
 
 #include <algorithm>
 #include <cstdint>
@@ -78,7 +78,8 @@ void Compress(benchmark::State& state) {
     }
   }
   SetRates(state, in_bytes);
-  state.counters["percent"] = 100.0 * static_cast<double>(out_bytes) / static_cast<double>(std::max<uint64_t>(1, in_bytes));
+  state.counters["percent"] =
+      100.0 * static_cast<double>(out_bytes) / static_cast<double>(std::max<uint64_t>(1, in_bytes));
 }
 BENCHMARK(Compress)
     ->ArgNames({"level", "KiB"})
@@ -107,10 +108,7 @@ void Decompress(benchmark::State& state) {
   }
   SetRates(state, bytes);
 }
-BENCHMARK(Decompress)
-    ->ArgNames({"level", "KiB"})
-    ->ArgsProduct({{1, 3}, {256, 1536}})
-    ->Unit(benchmark::kMillisecond);
+BENCHMARK(Decompress)->ArgNames({"level", "KiB"})->ArgsProduct({{1, 3}, {256, 1536}})->Unit(benchmark::kMillisecond);
 
 // The worst case: all four samples are looked at. Time is per chunk.
 void Probe(benchmark::State& state) {
