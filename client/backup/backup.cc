@@ -143,6 +143,14 @@ bool IsUnchanged(const Entry& old, const SourceStat& now) {
 
 absl::Time ToTime(const Timestamp& t) { return absl::FromUnixSeconds(t.seconds) + absl::Nanoseconds(t.nanos); }
 
+// True when a change after this look may leave the times as they are. A time in the future does not: a write sets it to
+// now.
+bool MayChangeUnseen(const SourceStat& stat, absl::Time started) {
+  if (ToTime(stat.ctime) > started - kTimeGranularity) return true;
+  const absl::Time mtime = ToTime(stat.mtime);
+  return mtime > started - kTimeGranularity && mtime < absl::Now() + kTimeGranularity;
+}
+
 class BackupRun : private ScanObserver {
  public:
   BackupRun(Connection& connection, const BackupKeys& keys, const BackupOptions& options, BackupObserver& observer)
@@ -421,7 +429,7 @@ absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* o
   const bool same_object = old && old->type == stat.type && old->ctime == stat.ctime &&
                            old->inode == stat.identity.inode && (old->flags & (kEntryRacy | kEntryReadFailed)) == 0 &&
                            !options_.force_full;
-  if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
+  if (MayChangeUnseen(stat, started_)) e.flags |= kEntryRacy;
   auto failed = [&](std::string_view operation, const absl::Status& status) {
     if (absl::IsNotFound(status)) {
       OnVanished(source.directory->RelativePath(source.name));
@@ -460,7 +468,7 @@ absl::Status BackupRun::AddSourceEntry(const SourceEntry& source, const Entry* o
 absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, PendingEntry pending) {
   const SourceStat& stat = source.stat;
   Entry& e = pending.entry;
-  if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
+  if (MayChangeUnseen(stat, started_)) e.flags |= kEntryRacy;
   if (stat.link_count > 1) {
     auto it = link_groups_.find(stat.identity);
     // The inode may have been freed and given to another file since the first name.
@@ -670,7 +678,7 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
       e.link_count = stat.link_count;
       e.size = result->size;
       e.flags |= result->flags;
-      if (std::max(ToTime(stat.mtime), ToTime(stat.ctime)) > started_ - kTimeGranularity) e.flags |= kEntryRacy;
+      if (MayChangeUnseen(stat, started_)) e.flags |= kEntryRacy;
       e.content = result->content;
       e.holes = std::move(result->holes);
       e.digest = result->digest;
