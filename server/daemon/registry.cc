@@ -157,6 +157,23 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   return absl::OkStatus();
 }
 
+namespace {
+
+// Keys without a config and without a log are what a server left that died while it created a repository: nobody was
+// told that it exists, and nothing can be in it.
+absl::Status RemoveUnfinished(BlobStore& store, Files& files, const std::string& folder) {
+  absl::StatusOr<std::string> config = ReadWholeFile(files, folder + "/config", kConfigBytesMax);
+  if (!absl::IsNotFound(config.status())) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(store, ""));
+  for (const BlobInfo& blob : blobs) {
+    if (blob.name.rfind("format/", 0) != 0 && blob.name.rfind("keys/", 0) != 0) return absl::OkStatus();
+  }
+  for (const BlobInfo& blob : blobs) RETURN_IF_ERROR(store.Delete(BlobName::FromTrusted(blob.name)));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
@@ -172,6 +189,7 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder));
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
+  RETURN_IF_ERROR(RemoveUnfinished(*store, io_.files, folder));
   auto put = [&](KeyBlobKind kind, const std::string& bytes) {
     absl::Status s = PutKeyBlob(*store, kind, 1, bytes);
     if (absl::IsAborted(s)) {
