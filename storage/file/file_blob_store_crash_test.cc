@@ -52,7 +52,7 @@ uint64_t RunToTheCrash(uint64_t seed, uint64_t power_off_at, CrashMode mode) {
   std::set<std::string> durable;
   std::map<std::string, std::string> won;
   [&] {
-    auto store = FileBlobStore::Open(io, "/root");
+    auto store = FileBlobStore::Open(io, "/store");
     if (!store.ok() || !io.files.MakeDirectories("/spool").ok()) return;
     std::vector<std::unique_ptr<Thread>> threads;
     for (int writer = 0; writer < 2; ++writer) {
@@ -93,7 +93,7 @@ uint64_t RunToTheCrash(uint64_t seed, uint64_t power_off_at, CrashMode mode) {
   const uint64_t calls = world.calls();
 
   world.Crash(seed, mode);
-  auto store = FileBlobStore::Open(io, "/root");
+  auto store = FileBlobStore::Open(io, "/store");
   EXPECT_OK(store);
   auto all = ListAll(**store, "");
   EXPECT_OK(all);
@@ -132,7 +132,7 @@ TEST(FileBlobStoreCrash, IsNotFooledByACallThatFails) {
       Io io = world.io();
       world.FailCall(call, absl::UnavailableError("injected"), effect);
       std::set<std::string> durable;
-      if (auto store = FileBlobStore::Open(io, "/root"); store.ok()) {
+      if (auto store = FileBlobStore::Open(io, "/store"); store.ok()) {
         for (std::string name : {"log/1", "packs/d/aa", "log/2"}) {
           absl::Status status = PutBytes(**store, BlobName::FromTrusted(name), ContentOf(name, 0), PutMode::kIfAbsent);
           if (!status.ok()) {  // ask again, as the caller has to
@@ -142,10 +142,10 @@ TEST(FileBlobStoreCrash, IsNotFooledByACallThatFails) {
           durable.insert(name);
         }
       } else {
-        EXPECT_OK(FileBlobStore::Open(io, "/root"));
+        EXPECT_OK(FileBlobStore::Open(io, "/store"));
       }
       world.Crash(call, CrashMode::kDrop);
-      auto store = FileBlobStore::Open(io, "/root");
+      auto store = FileBlobStore::Open(io, "/store");
       ASSERT_OK(store);
       for (const std::string& name : durable) {
         EXPECT_THAT(GetWholeBlob(**store, BlobName::FromTrusted(name), 1000), IsOkAndHolds(ContentOf(name, 0)));
@@ -157,14 +157,14 @@ TEST(FileBlobStoreCrash, IsNotFooledByACallThatFails) {
 TEST(FileBlobStoreCrash, LeavesNothingBehindWhenTheDiskIsFull) {
   SimWorld world(1);
   Io io = world.io();
-  auto store = FileBlobStore::Open(io, "/root");
+  auto store = FileBlobStore::Open(io, "/store");
   ASSERT_OK(store);
   world.LimitSpace(50);
   EXPECT_THAT(PutBytes(**store, BlobName::FromTrusted("a"), std::string(100, 'x'), PutMode::kIfAbsent),
               StatusIs(absl::StatusCode::kResourceExhausted));
   world.ClearFaults();
   EXPECT_THAT((*store)->Stat(BlobName::FromTrusted("a")), StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_THAT(io.files.List("/root/.tmp"), IsOkAndHolds(testing::IsEmpty()));
+  EXPECT_THAT(io.files.List("/store/.tmp"), IsOkAndHolds(testing::IsEmpty()));
 }
 
 }  // namespace
