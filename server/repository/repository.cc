@@ -496,7 +496,10 @@ absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<Chu
     RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, one));
     if (!one.record.ok()) Warn(std::string(one.record.status().message()));
     damaged = damaged && (absl::IsDataLoss(one.record.status()) || absl::IsFailedPrecondition(one.record.status()));
-    if (one.record.ok() || !answer.ok()) answer = std::move(one.record);
+    // An outage is not a loss: of two failures the one that may pass counts.
+    if (one.record.ok() || absl::IsDataLoss(answer.status()) || absl::IsFailedPrecondition(answer.status())) {
+      answer = std::move(one.record);
+    }
   }
   if (damaged) {
     answer = absl::DataLossError(answer.status().message());
