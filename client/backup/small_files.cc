@@ -96,7 +96,7 @@ absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256&
   size_t used = 0;
   for (BundleJob::File& file : job.files) {
     FileResult& result = *file.result;
-    // The bundle was planned from the sizes of the walk; what grew since is cut off at the room and flagged.
+    // The bundle was planned from the sizes of the walk; what outgrew the room since is named as unread.
     const size_t left = std::min<size_t>(ChunkUploader::kChunkRoomBytes - 64 - used, 2u << 20);
     ReadSmallFile(file, room + used, std::min<size_t>(left, kChunkPlaintextBytesMax));
     if (result.outcome != FileResult::Outcome::kStored || result.size == 0) continue;
