@@ -2,12 +2,21 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/limits.h"
+
 namespace holdfast {
 namespace {
 
 constexpr int kPageLevel = 3;
 constexpr size_t kIdsPerQuestion = 16384;
 constexpr size_t kMessageBytesTarget = 1u << 20;
+
+// Never stored: no reader would open it, and a snapshot would have been committed that cannot be restored.
+absl::Status CheckSize(std::string_view plaintext) {
+  if (plaintext.size() <= kChunkPlaintextBytesMax) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("a tree page or side chunk of ", plaintext.size(), " bytes is too large"));
+}
 
 }  // namespace
 
@@ -16,6 +25,7 @@ PageUploader::PageUploader(UploadTransport& transport, const SealingKeys& keys, 
     : transport_(transport), keys_(keys), counters_(counters), flush_chunks_(std::move(flush_chunks)), sealer_(keys) {}
 
 absl::StatusOr<ChunkRef> PageUploader::StorePage(EncodedPage page) {
+  RETURN_IF_ERROR(CheckSize(page.plaintext));
   Held held;
   held.type = ChunkType::kTree;
   held.ref = ComputeChunkRef(keys_, ChunkType::kTree, page.children, page.plaintext);
@@ -29,6 +39,7 @@ absl::StatusOr<ChunkRef> PageUploader::StorePage(EncodedPage page) {
 }
 
 absl::StatusOr<ChunkRef> PageUploader::StoreSideChunk(std::string plaintext) {
+  RETURN_IF_ERROR(CheckSize(plaintext));
   Held held;
   held.type = ChunkType::kData;
   held.ref = ComputeChunkRef(keys_, ChunkType::kData, {}, plaintext);
@@ -36,6 +47,7 @@ absl::StatusOr<ChunkRef> PageUploader::StoreSideChunk(std::string plaintext) {
   held_bytes_ += plaintext.size();
   held.plaintext = std::move(plaintext);
   held_.push_back(std::move(held));
+  if (held_bytes_ > kHeldBytesMax) RETURN_IF_ERROR(Flush());
   return ref;
 }
 

@@ -16,6 +16,7 @@ constexpr uint32_t kSymlinkBytesMax = 65535;
 constexpr uint64_t kHolesMax = 1u << 22;
 constexpr uint64_t kPageHolesMax = 65536;  // of one entry, not in a side chunk
 constexpr uint32_t kStringsMax = 65536;
+constexpr uint64_t kNanosPerSecond = 1000000000;
 
 enum Field : uint64_t {
   kInline = 1,
@@ -100,7 +101,7 @@ bool ReadTime(ByteReader& r, Timestamp* t) {
   t->seconds = r.SignedVarint();
   uint64_t nanos = r.Varint();
   t->nanos = static_cast<uint32_t>(nanos);
-  return r.ok() && nanos < 1000000000;
+  return r.ok() && nanos < kNanosPerSecond;
 }
 
 template <typename F>
@@ -395,6 +396,37 @@ uint64_t EntryCutWeight(const Entry& e) {
   return weight;
 }
 
+uint64_t IndexEntryCutWeight(const IndexEntry& e) {
+  return 64 + e.start_key.size() + e.last_parent_name.size() + e.last_name.size();
+}
+
+absl::Status CheckEntry(const Entry& e) {
+  auto refuse = [](std::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("an entry's ", AbslView(what), " does not fit the format"));
+  };
+  const uint8_t type = static_cast<uint8_t>(e.type);
+  if (type < 1 || type > 7) return refuse("type");
+  if (!e.name.empty() && !IsValidComponent(e.name)) return refuse("name");
+  if (e.mode > 07777) return refuse("mode");
+  if (e.owner_name.size() > kNameBytesMax || e.group_name.size() > kNameBytesMax) return refuse("owner's name");
+  for (const Timestamp* t : {&e.mtime, &e.ctime}) {
+    if (t->nanos >= kNanosPerSecond) return refuse("time");
+  }
+  if (e.birth_time && e.birth_time->nanos >= kNanosPerSecond) return refuse("birth time");
+  if (e.symlink_target.size() > kSymlinkBytesMax) return refuse("link target");
+  if (e.content.inline_bytes.size() > kInlineContentBytesMax) return refuse("inline content");
+  if (e.holes.size() > kPageHolesMax) return refuse("list of holes");
+  const std::string* before = nullptr;
+  for (const Xattr& x : e.xattrs) {
+    if (x.name.empty() || x.name.size() > kNameBytesMax || x.name.find('\0') != std::string::npos ||
+        x.value.size() > kChunkPlaintextBytesMax || (before != nullptr && x.name <= *before)) {
+      return refuse("list of attributes");
+    }
+    before = &x.name;
+  }
+  return absl::OkStatus();
+}
+
 uint32_t EntryChildCount(const Entry& e) {
   uint32_t n = 0;
   ForEachRef(e, [&](const ChunkRef&) { ++n; });
@@ -547,7 +579,10 @@ absl::StatusOr<IndexPage> DecodeIndex(std::string_view plaintext, absl::Span<con
   page.level = static_cast<uint32_t>(level);
   page.entries.reserve(count);
   std::string previous;
+  uint64_t weight = 0;
   for (uint64_t i = 0; i < count; ++i) {
+    // What a page of long keys takes in memory: builders end it here (docs/format.md, section 6).
+    if (weight > kPageWeightCut) return Damaged("an index page beyond its weight");
     IndexEntry& e = page.entries.emplace_back();
     uint64_t child = r.Varint();
     uint64_t shared = r.Varint();
@@ -562,6 +597,7 @@ absl::StatusOr<IndexPage> DecodeIndex(std::string_view plaintext, absl::Span<con
     if (i > 0 && e.start_key <= previous) return Damaged("index keys out of order");
     e.last_parent_name.assign(last_parent);
     e.last_name.assign(last_name);
+    weight += IndexEntryCutWeight(e);
     previous = e.start_key;
   }
   if (!r.AtEnd()) return Damaged("bytes behind the index");

@@ -72,7 +72,11 @@ absl::StatusOr<std::vector<Hole>> DecodeHoles(std::string_view bytes);
 
 // What an entry counts for in the page's byte limit (512 KiB), and how many children it may add.
 uint64_t EntryCutWeight(const Entry& entry);
+uint64_t IndexEntryCutWeight(const IndexEntry& entry);
 uint32_t EntryChildCount(const Entry& entry);
+// INVALID_ARGUMENT for what no decoder would take: one such entry would cost the whole page. What comes from a file
+// system has to be checked; the root alone has an empty name, which is not checked here.
+absl::Status CheckEntry(const Entry& entry);
 
 }  // namespace holdfast
 

@@ -592,6 +592,49 @@ TEST(IndexPage, IsRefusedWhenARuleIsBroken) {
   EXPECT_THAT(decode(1, 1, entry(0, 0, std::string(kEntryKeyBytesMax + 1, 'k'))), StatusIs(kDamaged));
 }
 
+TEST(IndexPage, IsRefusedWithMoreLongKeysThanABuilderPutsIntoOne) {
+  IndexPage page;
+  while (page.entries.size() < 9) {
+    IndexEntry& e = page.entries.emplace_back();
+    e.child = RefOf(1);
+    e.start_key = std::string(kEntryKeyBytesMax - 64, static_cast<char>('a' + page.entries.size()));
+  }
+  // Eight of them reach the limit, so that the ninth begins a new page.
+  EncodedPage encoded = EncodeIndex(page);
+  EXPECT_OK(DecodeIndex(encoded.plaintext, encoded.children));
+  page.entries.back().start_key += "longer";
+  page.entries.push_back(page.entries.back());
+  page.entries.back().start_key += "x";
+  encoded = EncodeIndex(page);
+  EXPECT_THAT(DecodeIndex(encoded.plaintext, encoded.children), StatusIs(kDamaged, "weight"));
+}
+
+TEST(CheckEntry, RefusesWhatNoDecoderWouldTake) {
+  auto check = [](auto change) {
+    Entry e = Named("abc");
+    e.xattrs = {{"user.a", "1"}, {"user.b", ""}};
+    change(e);
+    return CheckEntry(e);
+  };
+  using absl::StatusCode::kInvalidArgument;
+  EXPECT_OK(check([](Entry&) {}));
+  EXPECT_OK(check([](Entry& e) { e.name = ""; }));  // the root
+  EXPECT_THAT(check([](Entry& e) { e.name = ".."; }), StatusIs(kInvalidArgument, "name"));
+  EXPECT_THAT(check([](Entry& e) { e.name = "a/b"; }), StatusIs(kInvalidArgument, "name"));
+  EXPECT_THAT(check([](Entry& e) { e.name.assign(kNameBytesMax + 1, 'n'); }), StatusIs(kInvalidArgument, "name"));
+  EXPECT_THAT(check([](Entry& e) { e.type = static_cast<EntryType>(8); }), StatusIs(kInvalidArgument, "type"));
+  EXPECT_THAT(check([](Entry& e) { e.mode = 010000; }), StatusIs(kInvalidArgument, "mode"));
+  EXPECT_THAT(check([](Entry& e) { e.mtime.nanos = 1000000000; }), StatusIs(kInvalidArgument, "time"));
+  EXPECT_THAT(check([](Entry& e) { e.ctime.nanos = 1000000000; }), StatusIs(kInvalidArgument, "time"));
+  EXPECT_THAT(check([](Entry& e) { e.birth_time = Timestamp{0, 1000000000}; }), StatusIs(kInvalidArgument, "time"));
+  EXPECT_THAT(check([](Entry& e) { e.symlink_target.assign(65536, 't'); }), StatusIs(kInvalidArgument, "target"));
+  EXPECT_THAT(check([](Entry& e) { e.xattrs[1].name = "user.a"; }), StatusIs(kInvalidArgument, "attributes"));
+  EXPECT_THAT(check([](Entry& e) { e.xattrs[0].name = ""; }), StatusIs(kInvalidArgument, "attributes"));
+  EXPECT_THAT(check([](Entry& e) { e.owner_name.assign(kNameBytesMax + 1, 'o'); }),
+              StatusIs(kInvalidArgument, "owner"));
+  EXPECT_THAT(check([](Entry& e) { e.holes.resize(65537); }), StatusIs(kInvalidArgument, "holes"));
+}
+
 TEST(ContentList, ComesBackAsItWas) {
   ContentList list;
   list.level = 1;

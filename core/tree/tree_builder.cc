@@ -21,15 +21,16 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   if (entry_count_ > 0 && key <= last_key_) {
     return absl::InvalidArgumentError("tree builder: entries out of order");
   }
-  if (entry.name.size() > kNameBytesMax || key.size() > kEntryKeyBytesMax) {
-    return absl::InvalidArgumentError("tree builder: a name or path beyond the format's limits");
+  RETURN_IF_ERROR(CheckEntry(entry));
+  if (key.size() > kEntryKeyBytesMax) {
+    return absl::InvalidArgumentError("tree builder: a path beyond the format's limits");
   }
   uint32_t children = EntryChildCount(entry);
   if (!leaf_.entries.empty() && leaf_children_ + children > kPageChildrenCut) RETURN_IF_ERROR(EmitLeaf());
   if (leaf_.entries.empty()) leaf_start_key_ = key;
   if (leaf_.entries.empty() || leaf_.directories.back() != directory) {
     leaf_.directories.push_back(directory);
-    leaf_weight_ += directory.size();
+    leaf_weight_ += directory.size() + (directory.empty() ? 0 : directory.back().size());
   }
   leaf_.directory_index.push_back(static_cast<uint32_t>(leaf_.directories.size() - 1));
   leaf_weight_ += EntryCutWeight(entry);
@@ -82,9 +83,10 @@ absl::Status TreeBuilder::Emitted(uint32_t level, IndexEntry entry) {
 absl::Status TreeBuilder::AddToIndex(uint32_t level, IndexEntry entry) {
   IndexPage& open = levels_[level].open;
   open.level = level;
+  levels_[level].weight += IndexEntryCutWeight(entry);
   open.entries.push_back(std::move(entry));
   const IndexEntry& last = open.entries.back();
-  bool cut = open.entries.size() >= kPageEntriesMax ||
+  bool cut = open.entries.size() >= kPageEntriesMax || levels_[level].weight > kPageWeightCut ||
              (NameCutHash(name_cut_key_, static_cast<uint8_t>(level + 1), last.last_parent_name, last.last_name) &
               kIndexCutMask) == 0;
   return cut ? EmitIndex(level) : absl::OkStatus();
@@ -93,6 +95,7 @@ absl::Status TreeBuilder::AddToIndex(uint32_t level, IndexEntry entry) {
 absl::Status TreeBuilder::EmitIndex(uint32_t level) {
   IndexPage page = std::move(levels_[level].open);
   levels_[level].open = IndexPage();
+  levels_[level].weight = 0;
   IndexEntry entry;
   entry.start_key = page.entries.front().start_key;
   for (const IndexEntry& e : page.entries) entry.entry_count += e.entry_count;

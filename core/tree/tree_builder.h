@@ -41,6 +41,7 @@ class TreeBuilder {
   // Level 0 are the leaves; `open` is used from level 1 on.
   struct Level {
     IndexPage open;
+    uint64_t weight = 0;  // of its entries
     uint64_t emitted = 0;
     // The level's first page, until a second one shows that there is a level above: a tree's root is the only page of
     // its level, and nothing is stored that the root does not reach.

@@ -1013,6 +1013,41 @@ void ExpectPieces(MemoryChunks& chunks, const Content& content, const std::vecto
   EXPECT_EQ(i, pieces.size());
 }
 
+// A page beyond 8 MiB would be stored and never opened again.
+TEST(IndexPages, StayWithinTheirLimitWhateverThePathsAre) {
+  // Measures and forgets: the leaves are large.
+  struct Sizes : PageSink {
+    absl::StatusOr<ChunkRef> StorePage(EncodedPage page) override {
+      largest = std::max(largest, page.plaintext.size());
+      if (page.plaintext[1] == 2) {
+        EXPECT_OK(DecodeIndex(page.plaintext, page.children));
+        ++index_pages;
+      }
+      ChunkRef ref;
+      std::memcpy(ref.id.bytes.data(), &++stored, sizeof(stored));
+      return ref;
+    }
+    size_t largest = 0;
+    uint64_t stored = 0, index_pages = 0;
+  } sizes;
+  TreeBuilder builder(sizes, CutKey());
+  ASSERT_OK(builder.Add({}, Entry{.name = "", .type = EntryType::kDirectory}));
+  for (int i = 0; i < 300; ++i) {
+    // As deep as a path can be, and different from the others from its beginning.
+    Components directory(240, std::string(250, 'd'));
+    directory[0] = "chain" + std::to_string(1000 + i);
+    for (int k = 0; k < 33; ++k) {
+      Entry e;
+      e.name = std::to_string(100 + k);
+      e.xattrs = {{"user.large", std::string(16000, 'x')}};
+      ASSERT_OK(builder.Add(directory, std::move(e)));
+    }
+  }
+  ASSERT_OK(builder.Finish());
+  EXPECT_LE(sizes.largest, 2u << 20);
+  EXPECT_GT(sizes.index_pages, 300 * 60000 / (600 << 10));
+}
+
 TEST(Content, GivesBackItsPieces) {
   std::mt19937_64 rng(1);
   for (size_t n : {0, 1, 64, 65, 5000, 200000}) {
