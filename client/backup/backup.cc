@@ -17,6 +17,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/backup/worker_pool.h"
 #include "client/rpc/rpc_chunk_source.h"
@@ -94,7 +96,6 @@ struct SharedContent {
   std::optional<ChunkRef> hole_chunk;
   std::vector<Xattr> xattrs;
   std::optional<ChunkRef> xattr_chunk;
-  std::optional<uint64_t> inode_flags;
   std::optional<FileDigest> digest;
   uint64_t size = 0;
   uint32_t flags = 0;
@@ -106,7 +107,6 @@ struct SharedContent {
     hole_chunk = e.hole_chunk;
     xattrs = e.xattrs;
     xattr_chunk = e.xattr_chunk;
-    inode_flags = e.inode_flags;
     digest = e.digest;
     size = e.size;
     flags = e.flags & kEntryChangedWhileRead;
@@ -117,7 +117,6 @@ struct SharedContent {
     e.hole_chunk = hole_chunk;
     e.xattrs = xattrs;
     e.xattr_chunk = xattr_chunk;
-    e.inode_flags = inode_flags;
     e.digest = digest;
     e.size = size;
     e.flags |= flags;
@@ -497,7 +496,6 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
     e.digest = old->digest;
     e.xattrs = old->xattrs;
     e.xattr_chunk = old->xattr_chunk;
-    e.inode_flags = old->inode_flags;
     if (pending.group && pending.reads_group) pending.group->Set(e);
     // What this name already has needs no group.
     pending.group.reset();
@@ -688,6 +686,15 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
         observer_.bytes_done.fetch_add(result->size, std::memory_order_relaxed);
       }
     }
+    if (result->has_large_xattrs && result->outcome == FileResult::Outcome::kStored) {
+      absl::StatusOr<std::vector<Xattr>> xattrs = pending.source->ReadXattrs(e.name);
+      if (xattrs.ok()) {
+        e.xattrs = *std::move(xattrs);
+      } else {
+        AddFailure({pending.source->RelativePath(e.name), "read attributes", SourceErrno(xattrs.status())});
+        e.flags |= kEntryRacy;  // not taken for complete next time
+      }
+    }
     RETURN_IF_ERROR(MoveLargeAttributesAside(pending));
     if (pending.group && result->outcome == FileResult::Outcome::kStored &&
         result->stat.identity == pending.group->seen.identity) {
@@ -696,6 +703,15 @@ absl::Status BackupRun::Emit(PendingEntry& pending) {
   } else {
     if (pending.group) pending.group->CopyTo(e);
     if (e.type == EntryType::kFile) observer_.bytes_done.fetch_add(e.size, std::memory_order_relaxed);
+  }
+  if (absl::Status s = CheckEntry(e); !s.ok()) {
+    // Stored, it would make its whole page unreadable.
+    AddFailure({absl::StrCat(absl::StrJoin(*pending.directory, "/"), pending.directory->empty() ? "" : "/", e.name),
+                absl::StrCat("store: ", s.message()), EINVAL});
+    return absl::OkStatus();
+  }
+  if (result && (result->flags & kEntryChangedWhileRead)) {
+    observer_.OnNote(absl::StrCat(pending.source->RelativePath(e.name), ": it changed while it was read"));
   }
   switch (e.type) {
     case EntryType::kFile:

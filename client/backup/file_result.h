@@ -21,6 +21,7 @@ struct FileResult {
   std::vector<Hole> holes;
   std::optional<FileDigest> digest;
   std::vector<Xattr> xattrs;
+  bool has_large_xattrs = false;   // more than are kept here: to be read when their turn comes
   SourceError error;               // of kFailed
   std::atomic<bool> ready{false};  // everything above is final; released by the worker
 };
@@ -29,6 +30,10 @@ struct FileResult {
 inline bool IsSameVersion(const SourceStat& a, const SourceStat& b) {
   return a.size == b.size && a.mtime == b.mtime && a.ctime == b.ctime && a.identity.inode == b.identity.inode;
 }
+
+// Up to kXattrBytesKeptMax are kept with the result: thousands of results may wait for their turn.
+inline constexpr size_t kXattrBytesKeptMax = 4096;
+void KeepXattrs(FileResult& result, std::vector<Xattr> xattrs);
 
 // Sets outcome and error from a failed open or read of `name`.
 void SetSourceFailure(FileResult& result, const SourceDirectory& directory, std::string_view name,

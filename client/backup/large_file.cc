@@ -118,7 +118,7 @@ void LargeFileJob::FinishFile() {
   if (!IsSameVersion(opened_, *after)) result_.flags |= kEntryChangedWhileRead;
   absl::StatusOr<std::vector<Xattr>> xattrs = file_->ReadXattrs();
   if (!xattrs.ok()) return Fail("read attributes", xattrs.status());
-  result_.xattrs = *std::move(xattrs);
+  KeepXattrs(result_, *std::move(xattrs));
   state_ = State::kDone;
 }
 

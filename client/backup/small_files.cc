@@ -66,13 +66,20 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
   }
   absl::StatusOr<std::vector<Xattr>> xattrs = source.ReadXattrs();
   if (xattrs.ok()) {
-    result.xattrs = *std::move(xattrs);
+    KeepXattrs(result, *std::move(xattrs));
   } else {
     SetSourceFailure(result, *file.directory, file.name, "read attributes", xattrs.status());
   }
 }
 
 }  // namespace
+
+void KeepXattrs(FileResult& result, std::vector<Xattr> xattrs) {
+  size_t bytes = 0;
+  for (const Xattr& x : xattrs) bytes += x.name.size() + x.value.size();
+  result.has_large_xattrs = bytes > kXattrBytesKeptMax;
+  if (!result.has_large_xattrs) result.xattrs = std::move(xattrs);
+}
 
 void SetSourceFailure(FileResult& result, const SourceDirectory& directory, std::string_view name,
                       std::string_view operation, const absl::Status& status) {

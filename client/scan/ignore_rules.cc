@@ -285,6 +285,25 @@ IgnoreVerdict IgnoreList::Match(std::string_view path, size_t name_offset, bool 
   return IgnoreVerdict::kNone;
 }
 
+// As many may hang on each other as directories are nested: let them go in a loop, not one destructor inside the other.
+IgnoreChain::~IgnoreChain() {
+  thread_local std::vector<std::shared_ptr<const IgnoreChain>>* dying = nullptr;
+  if (above_ == nullptr) return;
+  if (dying != nullptr) {
+    dying->push_back(std::move(above_));
+    return;
+  }
+  std::vector<std::shared_ptr<const IgnoreChain>> chains;
+  dying = &chains;
+  chains.push_back(std::move(above_));
+  while (!chains.empty()) {
+    std::shared_ptr<const IgnoreChain> last = std::move(chains.back());
+    chains.pop_back();
+    last.reset();
+  }
+  dying = nullptr;
+}
+
 IgnoreVerdict IgnoreChain::Match(std::string_view path, size_t name_offset, bool is_directory) const {
   for (const IgnoreChain* c = this; c != nullptr; c = c->above_.get()) {
     IgnoreVerdict v = c->list_.Match(path.substr(c->base_size_), name_offset - c->base_size_, is_directory);

@@ -79,17 +79,24 @@ class IgnoreList {
 class IgnoreChain {
  public:
   // `directory_path`: relative to the root of the walk, "" for the root itself.
-  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path, IgnoreList list)
+  // `text_bytes`: of the file that `list` is from.
+  IgnoreChain(std::shared_ptr<const IgnoreChain> above, std::string_view directory_path, IgnoreList list,
+              uint64_t text_bytes)
       : above_(std::move(above)),
         base_size_(directory_path.empty() ? 0 : directory_path.size() + 1),
-        list_(std::move(list)) {}
+        list_(std::move(list)),
+        text_bytes_(text_bytes + (above_ == nullptr ? 0 : above_->text_bytes_)) {}
+  ~IgnoreChain();
+  // Of its own file and of those above: what the chain takes in memory is at most about 100 times that.
+  uint64_t text_bytes() const { return text_bytes_; }
   // `path` is relative to the root of the walk.
   IgnoreVerdict Match(std::string_view path, size_t name_offset, bool is_directory) const;
 
  private:
-  const std::shared_ptr<const IgnoreChain> above_;
+  std::shared_ptr<const IgnoreChain> above_;
   const size_t base_size_;
   const IgnoreList list_;
+  const uint64_t text_bytes_;
 };
 
 }  // namespace holdfast

@@ -92,8 +92,8 @@ TEST(IgnoreRules, ManyStarsCostNoMoreThanTheirProduct) {
 }
 
 TEST(IgnoreRules, NearerFileOutranksTheOneAbove) {
-  auto above = std::make_shared<IgnoreChain>(nullptr, "", IgnoreList::Parse("*.log\n/d/b"));
-  IgnoreChain chain(above, "d", IgnoreList::Parse("!keep.log\n/a"));
+  auto above = std::make_shared<IgnoreChain>(nullptr, "", IgnoreList::Parse("*.log\n/d/b"), 10);
+  IgnoreChain chain(above, "d", IgnoreList::Parse("!keep.log\n/a"), 12);
   EXPECT_EQ(chain.Match("d/keep.log", 2, false), IgnoreVerdict::kInclude);
   EXPECT_EQ(chain.Match("d/other.log", 2, false), IgnoreVerdict::kExclude);
   EXPECT_EQ(chain.Match("d/a", 2, false), IgnoreVerdict::kExclude);
@@ -210,7 +210,9 @@ TEST_F(AgainstGit, AgreesOnRandomPatterns) {
     // The map's order has every directory before what is in it.
     auto chain_of = [&](const std::string& d, std::shared_ptr<IgnoreChain> above) {
       auto it = files.find(d);
-      return it == files.end() ? above : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second));
+      return it == files.end()
+                 ? above
+                 : std::make_shared<IgnoreChain>(above, d, IgnoreList::Parse(it->second), it->second.size());
     };
     chains[""] = chain_of("", nullptr);
     for (const auto& [path, directory] : is_directory_) {

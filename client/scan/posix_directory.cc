@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -42,6 +40,11 @@ EntryType TypeOf(mode_t mode) {
   }
 }
 
+// Some file systems pass on what a server or a damaged disk says; the format takes real nanoseconds only.
+Timestamp ToTimestamp(int64_t seconds, uint64_t nanos) {
+  return {seconds, static_cast<uint32_t>(std::min<uint64_t>(nanos, 999999999))};
+}
+
 void FromStat(const struct stat& st, SourceStat* out) {
   out->identity = {st.st_dev, st.st_ino};
   out->type = TypeOf(st.st_mode);
@@ -51,8 +54,8 @@ void FromStat(const struct stat& st, SourceStat* out) {
   out->link_count = static_cast<uint32_t>(st.st_nlink);
   out->size = static_cast<uint64_t>(st.st_size);
   out->blocks = static_cast<uint64_t>(st.st_blocks);
-  out->mtime = {st.st_mtim.tv_sec, static_cast<uint32_t>(st.st_mtim.tv_nsec)};
-  out->ctime = {st.st_ctim.tv_sec, static_cast<uint32_t>(st.st_ctim.tv_nsec)};
+  out->mtime = ToTimestamp(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  out->ctime = ToTimestamp(st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
   out->birth_time.reset();
   bool device = out->type == EntryType::kCharDevice || out->type == EntryType::kBlockDevice;
   out->device_major = device ? major(st.st_rdev) : 0;
@@ -68,10 +71,10 @@ void FromStatx(const struct statx& st, SourceStat* out) {
   out->link_count = st.stx_nlink;
   out->size = st.stx_size;
   out->blocks = st.stx_blocks;
-  out->mtime = {st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec};
-  out->ctime = {st.stx_ctime.tv_sec, st.stx_ctime.tv_nsec};
+  out->mtime = ToTimestamp(st.stx_mtime.tv_sec, st.stx_mtime.tv_nsec);
+  out->ctime = ToTimestamp(st.stx_ctime.tv_sec, st.stx_ctime.tv_nsec);
   if (st.stx_mask & STATX_BTIME) {
-    out->birth_time = Timestamp{st.stx_btime.tv_sec, st.stx_btime.tv_nsec};
+    out->birth_time = ToTimestamp(st.stx_btime.tv_sec, st.stx_btime.tv_nsec);
   } else {
     out->birth_time.reset();
   }
@@ -103,6 +106,7 @@ absl::StatusOr<std::vector<Xattr>> CollectXattrs(List list, Get get) {
     return SourceErrnoStatus(errno, "list extended attributes");
   }
   std::string value;
+  uint64_t bytes = 0;
   for (const char* p = names; p < names + n; p += std::strlen(p) + 1) {
     value.resize(std::max<size_t>(value.capacity(), 256));
     ssize_t size = get(p, value.data(), value.size());
@@ -118,20 +122,20 @@ absl::StatusOr<std::vector<Xattr>> CollectXattrs(List list, Get get) {
       return SourceErrnoStatus(errno, "read extended attribute");
     }
     out.push_back({p, value.substr(0, static_cast<size_t>(size))});
+    // More than can be stored: whoever stores them says so. No more memory for it.
+    bytes += out.back().name.size() + out.back().value.size();
+    if (bytes > kXattrBytesReadMax) break;
   }
   std::sort(out.begin(), out.end(), [](const Xattr& a, const Xattr& b) { return a.name < b.name; });
+  // A file system in user space may list a name twice.
+  out.erase(std::unique(out.begin(), out.end(), [](const Xattr& a, const Xattr& b) { return a.name == b.name; }),
+            out.end());
   return out;
 }
 
 absl::StatusOr<std::vector<Xattr>> XattrsOfFd(int fd) {
   return CollectXattrs([&](char* buf, size_t n) { return flistxattr(fd, buf, n); },
                        [&](const char* name, char* buf, size_t n) { return fgetxattr(fd, name, buf, n); });
-}
-
-std::optional<uint64_t> FlagsOfFd(int fd) {
-  long flags = 0;  // the kernel writes an int whatever the macro says
-  if (ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0) return std::nullopt;
-  return static_cast<uint32_t>(flags);
 }
 
 std::string ProcPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
@@ -173,9 +177,6 @@ class PosixFile final : public SourceFile {
     return std::optional<Range>(Range{static_cast<uint64_t>(begin), static_cast<uint64_t>(end)});
   }
   absl::StatusOr<std::vector<Xattr>> ReadXattrs() override { return XattrsOfFd(fd_); }
-  std::optional<uint64_t> InodeFlags() override { return FlagsOfFd(fd_); }
-  void AdviseSequential() override { posix_fadvise(fd_, 0, 0, POSIX_FADV_SEQUENTIAL); }
-  void AdviseDontNeed() override { posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
 
  private:
   const int fd_;
@@ -279,7 +280,11 @@ PosixDirectory::PosixDirectory(std::shared_ptr<SharedFd> fd, const SourceStat& r
     : identity_(root.identity), root_is_directory_(root.type == EntryType::kDirectory), root_fd_(std::move(fd)) {}
 
 PosixDirectory::PosixDirectory(std::shared_ptr<PosixDirectory> parent, std::string_view name, FileIdentity identity)
-    : parent_(std::move(parent)), name_(name), identity_(identity), depth_(parent_->depth_ + 1) {}
+    : parent_(std::move(parent)),
+      name_(name),
+      identity_(identity),
+      depth_(parent_->depth_ + 1),
+      path_bytes_(parent_->path_bytes_ + name.size() + 1) {}
 
 PosixDirectory::~PosixDirectory() {
   OpenDirectories::Get().Remove(this);
@@ -421,21 +426,6 @@ absl::StatusOr<std::vector<Xattr>> PosixDirectory::ReadXattrs(std::string_view n
   result = XattrsOfFd(raw);
   close(raw);
   return result;
-}
-
-std::optional<uint64_t> PosixDirectory::InodeFlags(std::string_view name) {
-  std::shared_ptr<SharedFd> fd;
-  if (Open(&fd) != 0) return std::nullopt;
-  if (name.empty()) return root_is_directory_ ? FlagsOfFd(fd->get()) : std::nullopt;
-  const std::string terminated(name);
-  SourceStat st;
-  if (StatAt(fd->get(), terminated.c_str(), &st) != 0) return std::nullopt;
-  if (st.type != EntryType::kFile && st.type != EntryType::kDirectory) return std::nullopt;  // opening a device may act
-  int raw = -1;
-  if (OpenAt(fd->get(), terminated.c_str(), 0, &raw) != 0) return std::nullopt;
-  std::optional<uint64_t> flags = FlagsOfFd(raw);
-  close(raw);
-  return flags;
 }
 
 }  // namespace holdfast

@@ -50,13 +50,13 @@ class PosixDirectory final : public SourceDirectory, public std::enable_shared_f
   Components components() const override;
   std::string RelativePath(std::string_view name) const override;
   FileIdentity identity() const override { return identity_; }
-  uint32_t depth() const { return depth_; }  // components
+  uint32_t depth() const { return depth_; }            // components
+  uint64_t path_bytes() const { return path_bytes_; }  // of them, with a separator each
 
   absl::StatusOr<std::unique_ptr<SourceFile>> OpenFile(std::string_view name) override;
   absl::StatusOr<SourceStat> Stat(std::string_view name) override;
   absl::StatusOr<std::string> ReadLink(std::string_view name) override;
   absl::StatusOr<std::vector<Xattr>> ReadXattrs(std::string_view name) override;
-  std::optional<uint64_t> InodeFlags(std::string_view name) override;
 
   // Its descriptor, from the process's cache or opened again from the nearest open directory above.
   int Open(std::shared_ptr<SharedFd>* fd);
@@ -68,6 +68,7 @@ class PosixDirectory final : public SourceDirectory, public std::enable_shared_f
   const std::string name_;
   const FileIdentity identity_;
   const uint32_t depth_ = 0;
+  const uint64_t path_bytes_ = 0;
   const bool root_is_directory_ = true;
   const std::shared_ptr<SharedFd> root_fd_;
   // Of the OpenDirectories cache, under its lock.

@@ -37,7 +37,7 @@ constexpr size_t kBlockNames = 2048;
 constexpr size_t kBlocksAhead = 2;    // of the directory that the consumer is in
 constexpr uint64_t kNodeBytes = 768;  // a started directory: node, handle, names, allocation overhead
 constexpr size_t kListingBufferBytes = 64 << 10;
-constexpr size_t kIgnoreFileBytesMax = 1 << 20;
+constexpr size_t kIgnoreBytesMax = 256 << 10;  // of all ignore files that apply in one directory
 constexpr uint64_t kBranchBytesMax = 4 << 20;  // names of one directory's subdirectories, waiting in memory
 constexpr std::string_view kCacheTagName = "CACHEDIR.TAG";
 constexpr std::string_view kCacheTagSignature = "Signature: 8a477f597d28d172789f06886806bc55";
@@ -89,7 +89,9 @@ struct Event {
   SkipReason reason = SkipReason::kExcluded;
   int error_number = 0;
   const char* operation = "";
-  std::string path;
+  // The path is made when it is told: kept ready, those of deep directories would take any memory.
+  std::shared_ptr<PosixDirectory> directory;
+  std::string name;
 };
 
 // Consecutive entries of one directory.
@@ -194,6 +196,7 @@ class PosixScanner final : public Scanner {
 
   const ScanOptions options_;
   ScanObserver* const observer_;
+  const bool reads_everything_ = geteuid() == 0;
   std::vector<FileIdentity> own_state_;
   IgnoreList command_line_;
 
@@ -316,17 +319,18 @@ int PosixScanner::ReadSmallFile(int directory_fd, const char* name, size_t size_
 
 void PosixScanner::ReadIgnoreFile(Node* node, Block* block) {
   std::string text;
-  int e = ReadSmallFile(node->fd->get(), options_.ignore_file_name.c_str(), kIgnoreFileBytesMax, &text);
-  if (e == 0 && text.size() > kIgnoreFileBytesMax) e = EFBIG;
+  int e = ReadSmallFile(node->fd->get(), options_.ignore_file_name.c_str(), kIgnoreBytesMax, &text);
+  const uint64_t chain_bytes = text.size() + (node->rules == nullptr ? 0 : node->rules->text_bytes());
+  if (e == 0 && chain_bytes > kIgnoreBytesMax) e = EFBIG;
   if (e != 0) {
     block->events.push_back(
-        {Event::Kind::kError, {}, e, "read ignore file", node->directory->RelativePath(options_.ignore_file_name)});
+        {Event::Kind::kError, {}, e, "read ignore file", node->directory, options_.ignore_file_name});
     return;
   }
   IgnoreList list = IgnoreList::Parse(text);
   if (list.empty()) return;
-  node->rules =
-      std::make_shared<IgnoreChain>(std::move(node->rules), node->directory->RelativePath(""), std::move(list));
+  node->rules = std::make_shared<IgnoreChain>(std::move(node->rules), node->directory->RelativePath(""),
+                                              std::move(list), text.size());
 }
 
 // Reads and sorts the names. False: nothing to go on with; the block says why.
@@ -336,13 +340,16 @@ bool PosixScanner::List(Node* node, Block* block, Workbench* bench) {
     if (is_root) {
       block->fatal_error = e;
     } else if (e == ENOENT) {
-      block->events.push_back({Event::Kind::kVanished, {}, e, operation, node->directory->RelativePath("")});
+      block->events.push_back({Event::Kind::kVanished, {}, e, operation, node->directory, ""});
     } else {
-      block->events.push_back({Event::Kind::kError, {}, e, operation, node->directory->RelativePath("")});
+      block->events.push_back({Event::Kind::kError, {}, e, operation, node->directory, ""});
     }
     return false;
   };
-  if (node->directory->depth() >= kPathDepthMax) return fail("descend", ENAMETOOLONG);
+  // Nothing in it could be stored.
+  if (node->directory->depth() >= kPathDepthMax || node->directory->path_bytes() >= kEntryKeyBytesMax) {
+    return fail("descend", ENAMETOOLONG);
+  }
   if (int e = node->directory->Open(&node->fd); e != 0) return fail("open directory", e);
   int fd = node->fd->get();
   node->names = std::make_unique<SortedNames>(options_.names_bytes_max, options_.spill_directory);
@@ -374,8 +381,7 @@ bool PosixScanner::List(Node* node, Block* block, Workbench* bench) {
     const std::string tag_name(kCacheTagName);
     if (ReadSmallFile(fd, tag_name.c_str(), kCacheTagSignature.size() - 1, &head) == 0 && head == kCacheTagSignature) {
       node->only_cache_tag = true;
-      block->events.push_back(
-          {Event::Kind::kSkipped, SkipReason::kCacheDirectory, 0, "", node->directory->RelativePath("")});
+      block->events.push_back({Event::Kind::kSkipped, SkipReason::kCacheDirectory, 0, "", node->directory, ""});
     }
   }
   if (has_ignore_file && !node->only_cache_tag) ReadIgnoreFile(node, block);
@@ -400,6 +406,7 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
   auto block = std::make_unique<Block>();
   block->directory = node->directory;
   bool more = true;
+  size_t event_bytes = 0;
   if (node->names == nullptr) more = List(node, block.get(), bench);
   if (more) {
     const bool has_rules = HasRules(*node);
@@ -410,7 +417,8 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     uint8_t type = 0;
     std::string terminated;
     auto tell = [&](Event::Kind kind, SkipReason reason, int e, const char* operation) {
-      block->events.push_back({kind, reason, e, operation, node->directory->RelativePath(name)});
+      block->events.push_back({kind, reason, e, operation, node->directory, std::string(name)});
+      event_bytes += name.size();
     };
     for (size_t k = 0; k < kBlockNames && (more = names.Next(&name, &type)); ++k) {
       if (node->only_cache_tag && name != kCacheTagName) continue;
@@ -433,6 +441,11 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
       }
       if (is_directory) {
         std::optional<SkipReason> why = WhyNotDescend(fd, terminated.c_str(), node->directory->identity(), item.stat);
+        // That it could not be listed is found out when its entry is long stored.
+        if (!why.has_value() && !reads_everything_ &&
+            faccessat(fd, terminated.c_str(), R_OK | X_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) != 0) {
+          item.flags = kEntryReadFailed;
+        }
         if (why.has_value()) {
           item.flags = kEntryNotDescended;
           tell(Event::Kind::kSkipped, *why, 0, "");
@@ -454,11 +467,8 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     }
     if (names.size() <= kBlockNames) more = false;
     if (!more && names.error() != 0) {
-      block->events.push_back({Event::Kind::kError,
-                               {},
-                               names.error(),
-                               "sort names in the spill directory",
-                               node->directory->RelativePath("")});
+      block->events.push_back(
+          {Event::Kind::kError, {}, names.error(), "sort names in the spill directory", node->directory, ""});
     }
   }
   if (!more) {
@@ -468,7 +478,8 @@ std::unique_ptr<Block> PosixScanner::MakeBlock(Node* node, Workbench* bench) {
     block->last = true;
   }
   block->charged_bytes = kNodeBytes + sizeof(Block) + block->names.capacity() +
-                         block->items.capacity() * sizeof(Block::Item) + block->events.capacity() * sizeof(Event);
+                         block->items.capacity() * sizeof(Block::Item) + block->events.capacity() * sizeof(Event) +
+                         event_bytes;
   return block;
 }
 
@@ -487,11 +498,8 @@ PosixScanner::Position PosixScanner::StartNext(Position branch) {
   std::string record;
   if (!b.queue.Pop(&record)) {
     if (b.queue.error() != 0) {
-      late_events_.push_back({Event::Kind::kError,
-                              {},
-                              b.queue.error(),
-                              "keep subdirectories in the spill directory",
-                              b.directory->RelativePath("")});
+      late_events_.push_back(
+          {Event::Kind::kError, {}, b.queue.error(), "keep subdirectories in the spill directory", b.directory, ""});
     }
     return work_.end();
   }
@@ -621,18 +629,19 @@ std::unique_ptr<Block> PosixScanner::NextBlock() {
 }
 
 void PosixScanner::Report(const Event& event) {
+  const std::string path = event.directory == nullptr ? "" : event.directory->RelativePath(event.name);
   switch (event.kind) {
     case Event::Kind::kError:
       ++statistics_.errors;
-      if (observer_ != nullptr) observer_->OnError({event.path, event.operation, event.error_number});
+      if (observer_ != nullptr) observer_->OnError({path, event.operation, event.error_number});
       break;
     case Event::Kind::kSkipped:
       ++statistics_.skipped;
-      if (observer_ != nullptr) observer_->OnSkipped(event.path, event.reason);
+      if (observer_ != nullptr) observer_->OnSkipped(path, event.reason);
       break;
     case Event::Kind::kVanished:
       ++statistics_.vanished;
-      if (observer_ != nullptr) observer_->OnVanished(event.path);
+      if (observer_ != nullptr) observer_->OnVanished(path);
       break;
   }
 }
@@ -641,7 +650,7 @@ absl::StatusOr<bool> PosixScanner::Next(SourceEntry* entry) {
   if (root_pending_) {
     root_pending_ = false;
     *entry = root_;
-    if (root_skipped_.has_value()) Report({Event::Kind::kSkipped, *root_skipped_, 0, "", ""});
+    if (root_skipped_.has_value()) Report({Event::Kind::kSkipped, *root_skipped_, 0, "", nullptr, ""});
   } else {
     while (block_ == nullptr || next_item_ == block_->items.size()) {
       if (!failed_.ok()) return failed_;

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/tree/entry.h"
 
@@ -29,6 +30,8 @@ struct FileIdentity {
   uint64_t inode = 0;
   auto operator<=>(const FileIdentity&) const = default;
 };
+
+inline constexpr uint64_t kXattrBytesReadMax = kChunkPlaintextBytesMax;
 
 // Plain data; cheap to copy.
 struct SourceStat {
@@ -62,11 +65,6 @@ class SourceFile {
   virtual absl::StatusOr<std::optional<Range>> NextData(uint64_t offset) = 0;
   // As SourceDirectory::ReadXattrs, on the open file.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs() = 0;
-  // FS_IOC_GETFLAGS; nullopt where the file system has none.
-  virtual std::optional<uint64_t> InodeFlags() = 0;
-  // We will read all of it / are done with it: page cache advice, never fails.
-  virtual void AdviseSequential() {}
-  virtual void AdviseDontNeed() {}
 };
 
 // A directory of the tree. Handles are cheap, may be used by any thread at the same time, may
@@ -88,17 +86,17 @@ class SourceDirectory {
   virtual absl::StatusOr<SourceStat> Stat(std::string_view name) = 0;  // never follows a link
   virtual absl::StatusOr<std::string> ReadLink(std::string_view name) = 0;
   // All namespaces this process may read (user, security, system ACLs, trusted as root), sorted by
-  // name; empty where the file system has none. Works for every entry type.
+  // name; empty where the file system has none. Works for every entry type. Names and values of
+  // more than kXattrBytesReadMax in all are too many to store: some are left out then.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs(std::string_view name) = 0;
-  // Of a regular file or directory; nullopt for others and where the file system has none.
-  virtual std::optional<uint64_t> InodeFlags(std::string_view name) = 0;
 };
 
 struct SourceEntry {
   std::string name;  // raw bytes; empty for the root
   SourceStat stat;
   // 0 or kEntryNotDescended (a directory whose contents were left out because of a mount point, a
-  // pseudo file system or own state; its SkipReason was reported).
+  // pseudo file system or own state; its SkipReason was reported), or kEntryReadFailed (a directory that this process
+  // may not list; the error is reported when its turn comes).
   uint32_t flags = 0;
   // The directory the entry is in: directory->OpenFile(name) and so on work for every entry
   // including the root (for which name and components() are empty). All entries of one directory

@@ -639,6 +639,23 @@ TEST_F(ScannerTest, AnUnusableIgnoreFileIsAnError) {
   EXPECT_THAT(walk.paths, Contains("d/a"));
 }
 
+TEST_F(ScannerTest, IgnoreFilesOfAllDirectoriesAboveTogetherAreLimited) {
+  // Each is small enough; what applies in the third directory is not.
+  const std::string patterns = std::string(100 << 10, '#') + "\n*.log\n";
+  Mkdir("a");
+  Mkdir("a/b");
+  Mkdir("a/b/c");
+  for (const char* d : {"a", "a/b", "a/b/c"}) Write(std::string(d) + "/.holdfastignore", patterns + "name-" + d[0]);
+  Write("a/b/c/.holdfastignore", patterns + "kept");
+  Write("a/b/c/kept");
+  Write("a/b/c/left.log");
+  Walk walk;
+  WalkAll(&walk);
+  EXPECT_THAT(walk.seen.error_paths, UnorderedElementsAre(Pair("a/b/c/.holdfastignore", EFBIG)));
+  EXPECT_THAT(walk.paths, Contains("a/b/c/kept"));
+  EXPECT_THAT(walk.paths, Not(Contains("a/b/c/left.log")));
+}
+
 TEST_F(ScannerTest, CacheDirectoriesKeepOnlyTheirTag) {
   const std::string tag = "Signature: 8a477f597d28d172789f06886806bc55";
   for (const char* d : {"good", "bad", "link"}) {
