@@ -18,8 +18,7 @@
 //                there before and was to be replaced stays as it was.
 //   kTarget      the target refused (errno), a name is hostile, or re-reading found other bytes (DATA_LOSS).
 //   kNote        not an error: something could not be kept but nothing is wrong with the content. Hard link members
-//   whose
-//                content differs (restored apart), files that changed while they were read, attributes below.
+//                whose content differs (restored apart), files that changed while they were read, attributes below.
 // An ordinary user restoring files of his own gets no errors: owners are not restored (option off unless root),
 // setuid and setgid are dropped from files whose owner or group is not restored, and extended attributes refused with
 // EPERM/EACCES (trusted.*, security.*), or not supported by the target, are counted and noted once per attribute name.
@@ -53,10 +52,12 @@ namespace holdfast {
 // never replaced by a file (kTarget error). A file or link in the place of a directory: replaced with kAlways only
 // (by unlinking it), otherwise refused, with everything below.
 enum class OverwriteMode {
-  kNever,      // leave it and list an error
-  kIfChanged,  // same type, size and mtime: only metadata is set; otherwise replace
-  kAlways,     // replace: the new file is written beside it and renamed over it
-  kSkip,       // leave it and count it as skipped
+  kNever,  // leave it and list an error
+  // Same type, size and mtime: only metadata is set; otherwise replace. Setuid, setgid and files with capabilities are
+  // always replaced. Not to be trusted with what a restore left that lost power: it does not fsync.
+  kIfChanged,
+  kAlways,  // replace: the new file is written beside it and renamed over it
+  kSkip,    // leave it and count it as skipped
 };
 
 enum class FilterResult {

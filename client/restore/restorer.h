@@ -54,6 +54,7 @@ struct LinkWaiter {
   DirRef dir;
   Entry entry;
   bool replace = false;
+  size_t weight = 1;  // window entries
 };
 
 // --- Work -----------------------------------------------------------------------------------------
@@ -99,7 +100,8 @@ struct PieceTask {
 // A chunk and everything nearby that wants bytes of it.
 struct Job {
   ChunkRef ref;
-  uint64_t estimated_bytes = 0;
+  uint64_t estimated_bytes = 0;  // of the chunk, as far as it is wanted
+  uint64_t attribute_bytes = 0;  // of the files, held until they are written
   std::vector<SliceTask> slices;
   std::vector<PieceTask> pieces;
 };
@@ -111,6 +113,8 @@ struct Unit {
 
 // Of what was written, and of what makes two names one file.
 FileDigest Hash(std::string_view bytes);
+// A chunk that is lost, damaged or of another version; not a server that is gone.
+bool IsOfTheObject(const absl::Status& status);
 
 class Restorer {
  public:
@@ -167,6 +171,7 @@ class Restorer {
   void PlanLink(const DirRef& dir, const Entry& entry, bool replace);
   bool LinkNow(const DirRef& dir, const std::string& name, const std::string& from, bool replace);
   Job& JobFor(const ChunkRef& ref);
+  void HoldAttributes(Job& job, const Entry& entry);
   void LimitWindow();
   void Dispatch();
   void DispatchAll();
@@ -194,7 +199,13 @@ class Restorer {
   void VerifySome();
   absl::Status VerifyFile(int fd, uint64_t size, const std::vector<DataRange>& ranges, std::string& buffer);
 
+  // Of one object what is damaged or lost. That nothing can be had at the moment is nobody's damage: it ends the
+  // restore.
   void Repository(const DirRef& dir, std::string_view name, std::string_view operation, const absl::Status& s) {
+    if (!IsOfTheObject(s)) {
+      if (!run_.stopping()) run_.Fail(Annotate(s, operation));
+      return;
+    }
     run_.Problem(RestoreProblemKind::kRepository, target_.SnapshotPath(dir, name), operation, s);
   }
   void TargetError(const DirRef& dir, std::string_view name, std::string_view operation, const absl::Status& s) {
@@ -219,9 +230,10 @@ class Restorer {
   absl::flat_hash_map<ChunkId, Job*> window_by_id_;
   uint64_t window_bytes_ = 0;
   size_t window_entries_ = 0;
-  size_t window_files_ =
-      0;  // of several chunks, planned since the window was last empty: each is open while it is written
+  // Of several chunks, planned since the window was last empty: each is open while it is written.
+  size_t window_files_ = 0;
   std::vector<SliceTask> plain_;
+  uint64_t plain_attribute_bytes_ = 0;
   std::string cached_path_;  // of the directory open for links
   int cached_fd_ = -1;
   std::string record_;

@@ -23,6 +23,20 @@ constexpr uint64_t kWindowBytes = 32u << 20;
 constexpr uint64_t kWindowChunks = 1024;
 constexpr size_t kWindowFiles = 64;  // of several chunks: each may be open while it waits for the next one
 
+// The file runs with more rights than who starts it.
+bool MeansRights(const Metadata& m) {
+  if ((m.mode & 06000) != 0) return true;
+  if (m.xattrs == nullptr) return false;
+  return std::any_of(m.xattrs->begin(), m.xattrs->end(),
+                     [](const Xattr& x) { return x.name == "security.capability"; });
+}
+
+uint64_t AttributeBytes(const Entry& entry) {
+  uint64_t bytes = 0;
+  for (const Xattr& x : entry.xattrs) bytes += x.name.size() + x.value.size();
+  return bytes;
+}
+
 // "/a/b" of an entry key, for messages.
 std::string KeyPath(std::string_view key) {
   std::string out;
@@ -287,6 +301,8 @@ bool Restorer::Decide(const DirRef& dir, const Entry& entry, const Metadata& met
       same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == entry.size &&
              st.st_mtim.tv_sec == entry.mtime.seconds && st.st_mtim.tv_nsec == static_cast<long>(entry.mtime.nanos) &&
              st.st_nlink <= std::max(entry.link_count, 1u);
+      // Rights are given to content that was just written, not to what somebody put there with the same size and time.
+      if (MeansRights(metadata)) same = false;
       break;
     case EntryType::kSymlink:
       if (S_ISLNK(st.st_mode)) {
@@ -388,6 +404,10 @@ FileDigest Restorer::ContentIdentity(const Entry& entry) const {
   w.LengthPrefixed(entry.symlink_target);
   w.Varint(entry.device_major);
   w.Varint(entry.device_minor);
+  for (const Hole& hole : entry.holes) {
+    w.Varint(hole.offset);
+    w.Varint(hole.length);
+  }
   if (entry.digest.has_value()) {
     w.Bytes({reinterpret_cast<const char*>(entry.digest->data()), entry.digest->size()});
   } else {
@@ -468,8 +488,9 @@ void Restorer::PlanLink(const DirRef& dir, const Entry& entry, bool replace) {
     if (it == links_.end()) {
       // All members have been seen, and this is one that could not be linked.
     } else if (it->second.state == LinkState::kPending) {
-      waiters_[key].push_back({dir, entry, replace});
-      waiting_.fetch_add(1, std::memory_order_relaxed);
+      const size_t weight = 1 + AttributeBytes(entry) / kBytesPerWindowEntry;
+      waiters_[key].push_back({dir, entry, replace, weight});
+      waiting_.fetch_add(weight, std::memory_order_relaxed);
       return;
     } else if (it->second.state == LinkState::kFailed) {
       it->second.state = LinkState::kPending;
@@ -501,7 +522,7 @@ void Restorer::FirstLinkDone(const LinkKey& key, const DirRef& dir, const std::s
     if (auto w = waiters_.find(key); w != waiters_.end()) {
       waiters = std::move(w->second);
       waiters_.erase(w);
-      waiting_.fetch_sub(waiters.size(), std::memory_order_relaxed);
+      for (const LinkWaiter& waiter : waiters) waiting_.fetch_sub(waiter.weight, std::memory_order_relaxed);
     }
     if (ok && it->second.seen >= it->second.members) {
       links_.erase(it);
@@ -559,6 +580,12 @@ Job& Restorer::JobFor(const ChunkRef& ref) {
   return *it->second;
 }
 
+void Restorer::HoldAttributes(Job& job, const Entry& entry) {
+  const uint64_t bytes = AttributeBytes(entry);
+  job.attribute_bytes += bytes;
+  window_bytes_ += bytes;
+}
+
 void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std::unique_ptr<LinkKey> link) {
   auto fail = [&](const absl::Status& status) {
     Repository(dir, entry.name, "read entry", status);
@@ -609,6 +636,7 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
     task.digest.reset();
     task.length = length;
     task.bytes = content.inline_bytes;
+    plain_attribute_bytes_ += AttributeBytes(entry);
     LimitWindow();
     return;
   }
@@ -618,6 +646,7 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
     fill(task);
     task.offset = content.offset;
     task.length = content.length;
+    HoldAttributes(job, entry);
     const uint64_t end = std::min<uint64_t>(content.offset + content.length, kUnitBytes);
     if (end > job.estimated_bytes) {
       window_bytes_ += end - job.estimated_bytes;
@@ -633,7 +662,8 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
   if (file->task.digest.has_value()) digest.emplace(*options_.file_digest_key).Update("chunks");
   const absl::Status status = input_.ForEachPiece(content, [&](const ChunkPiece& piece) -> absl::Status {
     if (run_.stopping()) return absl::CancelledError("stopping");
-    if (file->failed.load(std::memory_order_relaxed)) return absl::OkStatus();  // no use to fetch the rest
+    // No use to fetch the rest; nor to walk it, which a hostile list can make endless.
+    if (file->failed.load(std::memory_order_relaxed)) return absl::CancelledError("failed already");
     if (piece.length > length - planned) return contradiction;
     if (digest.has_value()) {
       std::string bytes(piece.ref.id.view());
@@ -641,6 +671,7 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
       digest->Update(bytes);
     }
     Job& job = JobFor(piece.ref);
+    if (planned == 0) HoldAttributes(job, entry);
     file->parts.fetch_add(1, std::memory_order_relaxed);
     job.pieces.push_back({file, planned, piece.length});
     if (piece.length > job.estimated_bytes) {
@@ -653,7 +684,12 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
   });
   ++window_files_;
   LimitWindow();
-  if (!status.ok()) {
+  if (file->failed.load(std::memory_order_relaxed)) {
+    // Said by who failed.
+  } else if (!status.ok() && !IsOfTheObject(status)) {
+    if (!run_.stopping()) run_.Fail(Annotate(status, "read the list of a file's chunks"));
+    FailFile(*file, RestoreProblemKind::kRepository, status);
+  } else if (!status.ok()) {
     FailFile(*file, RestoreProblemKind::kRepository, status);
   } else if (planned != length) {
     FailFile(*file, RestoreProblemKind::kRepository, contradiction);
@@ -670,11 +706,12 @@ void Restorer::PlanFile(const DirRef& dir, const Entry& entry, bool replace, std
 
 void Restorer::LimitWindow() {
   constexpr size_t kPlainMax = 512;  // a unit of files that need no chunk
-  if (plain_.size() >= kPlainMax) {
+  if (plain_.size() >= kPlainMax || plain_attribute_bytes_ > kUnitBytes) {
     auto unit = std::make_unique<Unit>();
     window_entries_ -= std::min(window_entries_, plain_.size());
     unit->plain = std::move(plain_);
     plain_.clear();
+    plain_attribute_bytes_ = 0;
     Push(std::move(unit));
   }
   while ((window_bytes_ > kWindowBytes || window_.size() > kWindowChunks || window_files_ > kWindowFiles ||
@@ -688,6 +725,7 @@ void Restorer::Dispatch() {
   auto unit = std::make_unique<Unit>();
   unit->plain = std::move(plain_);
   plain_.clear();
+  plain_attribute_bytes_ = 0;
   size_t entries = unit->plain.size();
   uint64_t bytes = 0;
   while (!window_.empty() && bytes < kUnitBytes) {
@@ -698,8 +736,8 @@ void Restorer::Dispatch() {
     }
     entries += job->slices.size();
     for (const PieceTask& piece : job->pieces) entries += piece.content_offset == 0;
-    bytes += std::max<uint64_t>(job->estimated_bytes, 1);
-    window_bytes_ -= job->estimated_bytes;
+    bytes += std::max<uint64_t>(job->estimated_bytes + job->attribute_bytes, 1);
+    window_bytes_ -= job->estimated_bytes + job->attribute_bytes;
     unit->jobs.push_back(std::move(job));
   }
   window_entries_ -= std::min(window_entries_, entries);

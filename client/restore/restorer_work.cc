@@ -38,6 +38,19 @@ FileDigest Hash(std::string_view bytes) {
   return out;
 }
 
+bool IsOfTheObject(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // --- Workers --------------------------------------------------------------------------------------
 
 void Restorer::Work() {

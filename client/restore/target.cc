@@ -38,6 +38,25 @@ timespec ToTimespec(const Timestamp& t) {
 // Creation mode of something whose group changes afterwards: the group it has until then must not get more than others.
 uint32_t ClosedToFirstGroup(uint32_t mode) { return ((mode >> 3) & 7 & ~mode) != 0 ? mode & ~0070u : mode; }
 
+EntryType EntryTypeOf(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFLNK:
+      return EntryType::kSymlink;
+    case S_IFIFO:
+      return EntryType::kFifo;
+    case S_IFSOCK:
+      return EntryType::kSocket;
+    case S_IFCHR:
+      return EntryType::kCharDevice;
+    case S_IFBLK:
+      return EntryType::kBlockDevice;
+    case S_IFDIR:
+      return EntryType::kDirectory;
+    default:
+      return EntryType::kFile;
+  }
+}
+
 bool IsAcl(const std::string& name) { return name == kDefaultAcl || name == kAccessAcl; }
 
 }  // namespace
@@ -177,12 +196,10 @@ DirRef Target::Root(bool has_metadata, Metadata metadata) {
   dir->target_ = this;
   // Mount points come with a lost+found and the like: look before creating, unless it was made just now.
   dir->existed_ = root_existed_;
-  dir->inherits_acl_ = ::fgetxattr(root_fd_, kDefaultAcl, nullptr, 0) > 0;
-  if (dir->inherits_acl_ && !root_existed_) {
+  if (!root_existed_ && ::fgetxattr(root_fd_, kDefaultAcl, nullptr, 0) > 0) {
     ::fremovexattr(root_fd_, kDefaultAcl);
     ::fremovexattr(root_fd_, kAccessAcl);
     ::fchmod(root_fd_, 0700);
-    dir->inherits_acl_ = false;
   }
   dir->has_metadata_ = has_metadata;
   dir->metadata_ = std::move(metadata);
@@ -220,9 +237,13 @@ absl::StatusOr<DirRef> Target::MakeDirectory(const DirRef& parent, PinnedDir& pi
   dir->existed_ = existed;
   dir->has_metadata_ = has_metadata;
   dir->metadata_ = std::move(metadata);
-  if (existed) {
-    dir->inherits_acl_ = ::fgetxattr(fd, kDefaultAcl, nullptr, 0) > 0;
-  } else if (parent->inherits_acl()) {
+  if (existed && euid_ != 0 && has_metadata) {
+    // One's own read-only directory, as an earlier restore leaves it. Its mode comes with the metadata.
+    struct stat st;
+    if (::fstat(fd, &st) == 0 && st.st_uid == euid_ && (st.st_mode & 0700) != 0700) ::fchmod(fd, 0700);
+  }
+  if (!existed && parent->existed()) {
+    // What a default ACL above may have given it.
     ::fremovexattr(fd, kDefaultAcl);
     ::fremovexattr(fd, kAccessAcl);
     ::fchmod(fd, 0700);
@@ -491,7 +512,7 @@ absl::StatusOr<OpenFile> Target::CreateFile(const DirRef& dir, int dir_fd, const
   file.creation_mode = m.mode & 0777;
   // Owners that the snapshot's bits were not meant for.
   if (chown || !run_.options.owner) file.creation_mode = ClosedToFirstGroup(file.creation_mode);
-  if (dir->inherits_acl()) file.creation_mode &= 0700;
+  if (dir->existed()) file.creation_mode &= 0700;
   // Attributes are set by name rights, not by the descriptor.
   if (euid_ != 0 && m.xattrs != nullptr) file.creation_mode |= 0600;
   static constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
@@ -513,7 +534,9 @@ absl::StatusOr<OpenFile> Target::CreateFile(const DirRef& dir, int dir_fd, const
     }
     file.uid = st.st_uid;
     file.gid = st.st_gid;
-    dir.get()->creation_owner_.store(static_cast<uint64_t>(st.st_uid) << 32 | st.st_gid, std::memory_order_relaxed);
+    if (!dir->existed()) {
+      dir.get()->creation_owner_.store(static_cast<uint64_t>(st.st_uid) << 32 | st.st_gid, std::memory_order_relaxed);
+    }
   }
   return file;
 }
@@ -537,11 +560,8 @@ absl::Status Target::FinishFile(const DirRef& dir, int dir_fd, const std::string
       problem("set owner", "chown");
     }
   }
-  bool acl = false;
-  if (dir->inherits_acl()) {
-    ::fremovexattr(file.fd, kAccessAcl);
-    acl = true;
-  }
+  bool acl = dir->existed();
+  if (acl) ::fremovexattr(file.fd, kAccessAcl);
   if (m.xattrs != nullptr) {
     SetXattrs(file.fd, false, *m.xattrs, SnapshotPath(dir, name));
     for (const Xattr& x : *m.xattrs) acl |= IsAcl(x.name);
@@ -568,10 +588,6 @@ absl::Status Target::FinishFile(const DirRef& dir, int dir_fd, const std::string
 
 absl::Status Target::SetMetadata(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& m,
                                  const struct stat& st) {
-  auto problem = [&](std::string_view operation, std::string_view call) {
-    const absl::Status status = Errno(call);
-    run_.TargetProblem(SnapshotPath(dir, name), operation, status);
-  };
   const int fd = ::openat(dir_fd, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return Errno("open");
   struct stat now;
@@ -579,6 +595,17 @@ absl::Status Target::SetMetadata(const DirRef& dir, int dir_fd, const std::strin
     ::close(fd);
     return absl::AbortedError("it was exchanged meanwhile");
   }
+  SetMetadataOf(dir, fd, now, name, m);
+  ::close(fd);
+  return absl::OkStatus();
+}
+
+// `fd`: O_PATH; `now`: what it is.
+void Target::SetMetadataOf(const DirRef& dir, int fd, struct stat now, const std::string& name, const Metadata& m) {
+  auto problem = [&](std::string_view operation, std::string_view call) {
+    const absl::Status status = Errno(call);
+    run_.TargetProblem(SnapshotPath(dir, name), operation, status);
+  };
   // The descriptor names the object itself, a symbolic link too.
   const std::string by_fd = ProcPath(fd);
   if (run_.options.owner && (now.st_uid != m.uid || now.st_gid != m.gid)) {
@@ -590,8 +617,8 @@ absl::Status Target::SetMetadata(const DirRef& dir, int dir_fd, const std::strin
       problem("set owner", "chown");
     }
   }
-  if (dir->inherits_acl() && !S_ISLNK(now.st_mode)) ::removexattr(by_fd.c_str(), kAccessAcl);
-  bool acl = dir->inherits_acl();
+  bool acl = dir->existed() && !S_ISLNK(now.st_mode);
+  if (acl) ::removexattr(by_fd.c_str(), kAccessAcl);
   if (m.xattrs != nullptr) {
     SetXattrs(fd, true, *m.xattrs, SnapshotPath(dir, name));
     for (const Xattr& x : *m.xattrs) acl |= IsAcl(x.name);
@@ -604,8 +631,6 @@ absl::Status Target::SetMetadata(const DirRef& dir, int dir_fd, const std::strin
     const timespec times[2] = {{0, UTIME_OMIT}, ToTimespec(m.mtime)};
     if (::utimensat(AT_FDCWD, by_fd.c_str(), times, 0) != 0) problem("set times", "utimens");
   }
-  ::close(fd);
-  return absl::OkStatus();
 }
 
 absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& m, bool replace) {
@@ -639,8 +664,8 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
   } while (result != 0 && replace && errno == EEXIST);
   if (result != 0) return Errno("create");
   absl::Status status;
-  if (is_link && m.xattrs == nullptr) {
-    // The common case, without opening it.
+  if (is_link && m.xattrs == nullptr && !dir->existed()) {
+    // The common case, without opening it: nobody else can reach into the directory.
     const uint64_t owner = static_cast<uint64_t>(m.uid) << 32 | m.gid;
     if (run_.options.owner && owner != dir.get()->creation_owner_.load(std::memory_order_relaxed) &&
         ::fchownat(dir_fd, name.c_str(), m.uid, m.gid, AT_SYMLINK_NOFOLLOW) != 0) {
@@ -653,9 +678,16 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
       run_.TargetProblem(SnapshotPath(dir, entry.name), "set times", status);
     }
   } else {
+    const int fd = ::openat(dir_fd, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
-    status = ::fstatat(dir_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ? SetMetadata(dir, dir_fd, name, m, st)
-                                                                            : Errno("stat");
+    if (fd < 0 || ::fstat(fd, &st) != 0) {
+      status = Errno("open");
+    } else if (EntryTypeOf(st.st_mode) != entry.type || st.st_nlink != 1 || (euid_ == 0 && st.st_uid != 0)) {
+      status = absl::AbortedError("it was exchanged meanwhile");  // what is ours is still as it was made
+    } else {
+      SetMetadataOf(dir, fd, st, entry.name, m);
+    }
+    if (fd >= 0) ::close(fd);
     if (!status.ok()) run_.TargetProblem(SnapshotPath(dir, entry.name), "set metadata", status);
   }
   if (replace && ::renameat(dir_fd, name.c_str(), dir_fd, entry.name.c_str()) != 0) {

@@ -70,8 +70,9 @@ class Target;
 class Dir {
  public:
   const std::string& name() const { return name_; }
-  bool existed() const { return existed_; }  // was there before the restore
-  bool inherits_acl() const { return inherits_acl_; }
+  // Was there before the restore: so it may be somebody else's, who may put other things under our names, give it a
+  // default ACL or another group at any moment. One that is ours is closed to others until its metadata is set.
+  bool existed() const { return existed_; }
 
  private:
   friend class Target;
@@ -82,12 +83,12 @@ class Dir {
   Dir* parent_ = nullptr;  // null: the target itself; holds a reference
   std::string name_;
   bool existed_ = false;
-  bool inherits_acl_ = false;
   bool has_metadata_ = false;
   Metadata metadata_;
   // Synchronises itself.
   std::atomic<int> references_{1};
-  std::atomic<uint64_t> creation_owner_{~0ull};  // uid << 32 | gid that a new file gets; learned from the first
+  std::atomic<uint64_t> creation_owner_{
+      ~0ull};  // uid << 32 | gid that a new file gets; learned from the first, if ours
   // Guarded by Target::mu_.
   int fd_ = -1;
   int pins_ = 0;
@@ -190,6 +191,7 @@ class Target {
   void UnpinLocked(Dir* dir) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Unlist(Dir* dir) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CloseOldest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SetMetadataOf(const DirRef& dir, int fd, struct stat now, const std::string& name, const Metadata& metadata);
   std::string SnapshotPathOf(const Dir* dir, std::string_view name) const;
   void SetXattrs(int fd, bool through_proc, const std::vector<Xattr>& xattrs, const std::string& path);
   uint32_t FinalMode(const Metadata& metadata, uint64_t uid, uint64_t gid) const;
