@@ -77,7 +77,7 @@ absl::Status CheckRange(const BlobName& name, uint64_t blob_bytes, uint64_t offs
 absl::StatusOr<std::string> GetWholeBlob(BlobStore& store, const BlobName& name, uint64_t max_bytes) {
   ASSIGN_OR_RETURN(BlobInfo info, store.Stat(name));
   if (info.size > max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(name.str(), ": ", info.size, " bytes, larger than ", max_bytes));
+    return absl::OutOfRangeError(absl::StrCat(name.str(), ": ", info.size, " bytes, larger than ", max_bytes));
   }
   std::string out(info.size, '\0');
   RETURN_IF_ERROR(store.Get(name, 0, absl::MakeSpan(out)));

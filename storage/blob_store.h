@@ -101,7 +101,7 @@ class BlobStore {
   virtual absl::Status Delete(const BlobName& name) = 0;
 };
 
-// The whole blob; RESOURCE_EXHAUSTED when it is larger than max_bytes.
+// The whole blob; OUT_OF_RANGE when it is larger than max_bytes (RESOURCE_EXHAUSTED is what this machine is short of).
 absl::StatusOr<std::string> GetWholeBlob(BlobStore& store, const BlobName& name, uint64_t max_bytes);
 absl::Status PutBytes(BlobStore& store, const BlobName& name, std::string_view bytes, PutMode mode);
 // Every blob under the prefix, by as many List calls as it takes.

@@ -31,7 +31,7 @@ TEST(GetWholeBlob, RefusesMoreThanItsLimit) {
   BlobName name = BlobName::FromTrusted("a");
   ASSERT_OK(PutBytes(store, name, "12345", PutMode::kIfAbsent));
   EXPECT_THAT(GetWholeBlob(store, name, 5), IsOkAndHolds(std::string("12345")));
-  EXPECT_THAT(GetWholeBlob(store, name, 4), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(GetWholeBlob(store, name, 4), StatusIs(absl::StatusCode::kOutOfRange));
   EXPECT_THAT(GetWholeBlob(store, BlobName::FromTrusted("b"), 4), StatusIs(absl::StatusCode::kNotFound));
 }
 

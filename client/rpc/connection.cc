@@ -1,8 +1,10 @@
 #include "client/rpc/connection.h"
 
 #include <grpcpp/impl/codegen/rpc_method.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "absl/strings/match.h"
 #include "core/base/limits.h"
@@ -17,6 +19,8 @@ constexpr uint32_t kProtocol = 1;
 
 absl::Status FromGrpcStatus(const grpc::Status& s) {
   if (s.ok()) return absl::OkStatus();
+  // We cancel nothing whose status we look at.
+  if (s.error_code() == grpc::StatusCode::CANCELLED) return absl::UnavailableError("the server ended the connection");
   absl::Status out(static_cast<absl::StatusCode>(s.error_code()), s.error_message());
   if (!s.error_details().empty()) out.SetPayload("holdfast.details", absl::Cord(s.error_details()));
   return out;
@@ -75,12 +79,18 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Connect(const std::strin
   }
   const std::string path = address.substr(5);
   RETURN_IF_ERROR(CheckSocketPath(path));
-  std::unique_ptr<Connection> connection(new Connection(address));
+  std::unique_ptr<Connection> connection(new Connection(UnixSocketUri(path)));
   connection->channel_ = connection->NewChannel();
   connection->stub_ = v1::HoldfastService::NewStub(connection->channel_);
   v1::GetServerInfoReply info;
   absl::Status s = connection->Call(
       [&](grpc::ClientContext& c) { return connection->stub_->GetServerInfo(&c, {}, &info); }, /*seconds=*/10);
+  if (absl::IsUnavailable(s) && ::access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "you may not use the server's socket ", path,
+        ": it belongs to another user\n  Start a server of your own with: holdfastd &\n  or name another with --server "
+        "unix:PATH or HOLDFAST_SERVER."));
+  }
   if (absl::IsUnavailable(s) || absl::IsDeadlineExceeded(s)) {
     return absl::UnavailableError(absl::StrCat("no server answers at ", address,
                                                "\n  Start one with: holdfastd &\n  or name another with --server "

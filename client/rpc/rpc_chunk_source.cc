@@ -11,7 +11,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kIdsPerRequest = 1024;
-constexpr uint32_t kReadRepository = 1, kReadIds = 2, kReadVerify = 3;
+constexpr uint32_t kReadRepository = 1, kReadIds = 2, kReadVerify = 3, kReadUnopenable = 4;
 constexpr uint32_t kReadRecords = 1, kReadFailures = 2, kReadEnd = 3;
 
 absl::Status Malformed() { return absl::InternalError("the server sent a malformed answer"); }
@@ -58,12 +58,14 @@ absl::Status RpcChunkSource::FetchPart(Reader& reader, absl::Span<const ChunkRef
     if (indices.empty()) ids.push_back(refs[i].id);
     indices.push_back(i);
   }
-  std::vector<ChunkId> again;  // did not open: maybe another copy does
+  std::vector<ChunkId> again;   // did not open: maybe another copy does
+  bool all_are_damaged = true;  // and not of a version or key that we lack
   auto deliver = [&](const ChunkId& id, const absl::StatusOr<OpenedChunk>& chunk, bool last) -> absl::Status {
     auto it = wanted.find(id);
     if (it == wanted.end()) return Malformed();
     if (!chunk.ok() && !last) {
       again.push_back(id);
+      all_are_damaged = all_are_damaged && absl::IsDataLoss(chunk.status());
       return absl::OkStatus();
     }
     for (size_t index : it->second) RETURN_IF_ERROR(sink.OnChunk(first + index, chunk));
@@ -78,6 +80,10 @@ absl::Status RpcChunkSource::FetchPart(Reader& reader, absl::Span<const ChunkRef
     if (last) {
       AppendVarint(&request, kReadVerify << 3);
       AppendVarint(&request, 1);
+      if (all_are_damaged) {
+        AppendVarint(&request, kReadUnopenable << 3);
+        AppendVarint(&request, 1);
+      }
     }
     grpc::Slice slice(request);
     RETURN_IF_ERROR(reader.stream->Write(grpc::ByteBuffer(&slice, 1)));

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "absl/strings/ascii.h"
 #include "core/io/errno_status.h"
 
 namespace holdfast {
@@ -61,6 +62,22 @@ absl::Status CheckSocketPath(const std::string& path) {
                                                  " fit: set XDG_RUNTIME_DIR (or the socket) to a shorter path"));
 }
 
+std::string UnixSocketUri(std::string_view path) {
+  static constexpr char kHex[] = "0123456789ABCDEF";
+  std::string out = "unix:";
+  for (const char c : path) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (absl::ascii_isalnum(byte) || std::string_view("/-._~").find(c) != std::string_view::npos) {
+      out += c;
+    } else {
+      out += '%';
+      out += kHex[byte >> 4];
+      out += kHex[byte & 15];
+    }
+  }
+  return out;
+}
+
 absl::Status MakePrivateDirectory(const std::string& path) {
   for (size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
     const std::string parent = path.substr(0, slash);
@@ -72,7 +89,14 @@ absl::Status MakePrivateDirectory(const std::string& path) {
   if (!S_ISDIR(st.st_mode) || st.st_uid != ::geteuid()) {
     return absl::FailedPreconditionError(path + " must be a directory of the user who runs this program");
   }
-  if ((st.st_mode & 077) != 0 && ::chmod(path.c_str(), 0700) != 0) return ErrnoStatus(errno, "closing to others", path);
+  // Not ours to close: it may be /run.
+  if ((st.st_mode & 077) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path,
+        " must be open to nobody else, as whoever reaches the socket is let in\n  Name a socket in a directory of "
+        "its own, or close this one: chmod 700 ",
+        path));
+  }
   return absl::OkStatus();
 }
 

@@ -26,6 +26,8 @@ struct MachinePaths {
 absl::StatusOr<MachinePaths> FindMachinePaths();
 // INVALID_ARGUMENT, with what to do, when it does not fit into a socket address.
 absl::Status CheckSocketPath(const std::string& path);
+// "unix:" and the path, as gRPC takes it: a URI, so percent-encoded.
+std::string UnixSocketUri(std::string_view path);
 // Makes `path` a directory of mode 0700 that belongs to us: FAILED_PRECONDITION when somebody else owns it, others may
 // enter it, or it is a link (for the last component).
 absl::Status MakePrivateDirectory(const std::string& path);

@@ -59,6 +59,9 @@ absl::StatusOr<DaemonConfig> LoadDaemonConfig(const std::string& path) {
   for (const std::string* p : {&config.data_directory, &config.socket, &config.http_socket}) {
     if ((*p)[0] != '/') return absl::InvalidArgumentError(path + ": paths must be absolute: " + *p);
   }
+  if (config.http_loopback.empty() && config.socket == config.http_socket) {
+    return absl::InvalidArgumentError(path + ": socket and http.socket must differ: " + config.socket);
+  }
   return config;
 }
 

@@ -25,6 +25,7 @@
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/base/version.h"
+#include "core/io/errno_status.h"
 #include "core/io/machine_paths.h"
 #include "core/io/posix.h"
 #include "server/daemon/config.h"
@@ -87,7 +88,14 @@ absl::Status Run(const DaemonConfig& config) {
   for (const auto& repository : registry->List()) {
     if (!repository->error.ok()) {
       Log(absl::StrCat("repository ", repository->name, " is not open: ", repository->error.message()));
+    } else if (absl::Status s = HealthOf(*repository); !s.ok()) {
+      Log(absl::StrCat("repository ", repository->name, ": ", s.message()));
     }
+    std::vector<std::string> warnings = repository->warnings;
+    if (repository->engine) {
+      for (std::string& w : repository->engine->warnings()) warnings.push_back(std::move(w));
+    }
+    for (const std::string& w : warnings) Log(absl::StrCat("repository ", repository->name, ": warning: ", w));
   }
 
   MetricsRegistry metrics;
@@ -112,10 +120,10 @@ absl::Status Run(const DaemonConfig& config) {
                            sum(&RepositoryStatistics::bytes_appended));
   metrics.AddGaugeCallback("holdfast_read_bytes", "Bytes of chunk records sent since the start.", {},
                            sum(&RepositoryStatistics::bytes_read));
-  metrics.AddGaugeCallback("holdfast_repositories_unavailable", "Repositories that could not be opened.", {},
+  metrics.AddGaugeCallback("holdfast_repositories_unavailable", "Repositories that cannot be used.", {},
                            [&registry]() -> double {
                              int n = 0;
-                             for (const auto& r : registry->List()) n += !r->error.ok();
+                             for (const auto& r : registry->List()) n += !HealthOf(*r).ok();
                              return n;
                            });
   HttpServerOptions http_options;
@@ -131,7 +139,7 @@ absl::Status Run(const DaemonConfig& config) {
                      health.healthy = true;
                      health.status = "ok";
                      for (const auto& r : registry->List()) {
-                       absl::Status s = r->error.ok() ? r->engine->status() : r->error;
+                       absl::Status s = HealthOf(*r);
                        if (s.ok()) continue;
                        health.healthy = false;
                        health.status = "a repository is not usable";
@@ -158,10 +166,12 @@ absl::Status Run(const DaemonConfig& config) {
   builder.RegisterService(&transfer);
   ::unlink(config.socket.c_str());
   const mode_t old_mask = ::umask(077);
-  builder.AddListeningPort("unix:" + config.socket, grpc::InsecureServerCredentials());
+  builder.AddListeningPort(UnixSocketUri(config.socket), grpc::InsecureServerCredentials());
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   ::umask(old_mask);
   if (!server) return absl::UnavailableError("cannot listen on " + config.socket);
+  struct stat bound {};
+  if (::stat(config.socket.c_str(), &bound) != 0) return ErrnoStatus(errno, "looking at", config.socket);
   Log(absl::StrCat("holdfastd ", kVersion, " listens on ", config.socket, ", data in ", config.data_directory));
 
   // Signals are blocked in every thread (main); wait here for the one that ends us.
@@ -176,7 +186,11 @@ absl::Status Run(const DaemonConfig& config) {
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   server->Wait();
   http->Stop();
-  ::unlink(config.socket.c_str());
+  // Unless another server has taken the path over meanwhile.
+  struct stat now {};
+  if (::stat(config.socket.c_str(), &now) == 0 && now.st_dev == bound.st_dev && now.st_ino == bound.st_ino) {
+    ::unlink(config.socket.c_str());
+  }
   registry.reset();
   Log("stopped");
   return absl::OkStatus();
@@ -213,6 +227,7 @@ int Main(int argc, char** argv) {
   // Chunk keys never come here, but a core file of a backup server has no place on a disk either.
   rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+  holdfast::OccupyStandardDescriptors();
   holdfast::RaiseOpenFilesLimit();
 
   absl::StatusOr<DaemonConfig> config = LoadDaemonConfig(config_path);

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "core/base/codec.h"
@@ -77,15 +78,16 @@ absl::StatusOr<std::unique_ptr<FileRegistry>> FileRegistry::Open(Io io, FileRegi
   registry->lock_fd_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (registry->lock_fd_ < 0) return ErrnoStatus(errno, "opening", lock_path);
   if (::flock(registry->lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "locking", lock_path);
     return absl::FailedPreconditionError("another holdfastd is using " + data);
   }
   RETURN_IF_ERROR(registry->LoadServerKey());
   ASSIGN_OR_RETURN(std::vector<std::string> names, io.files.List(data + "/repositories"));
   for (const std::string& name : names) {
     if (!CheckRepositoryName(name).ok()) continue;
-    std::shared_ptr<HostedRepository> hosted = registry->OpenHosted(name);
-    absl::MutexLock lock(&registry->mu_);
-    registry->repositories_[name] = std::move(hosted);
+    absl::StatusOr<bool> unfinished = registry->ClearUnfinished(name);
+    if (unfinished.ok() && *unfinished) continue;
+    registry->OpenAndList(name).IgnoreError();  // listed with its error
   }
   return registry;
 }
@@ -151,45 +153,54 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
     absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
     if (s.ok()) s = RestoreKeyBlobCopies(*hosted.store, kind);
-    if (!s.ok()) hosted.warnings.push_back(std::string(s.message()));
+    if (!s.ok() && hosted.keys_status.ok()) hosted.keys_status = s;
   }
   ASSIGN_OR_RETURN(hosted.engine, Repository::Open(io_, *hosted.store, std::move(kv), key, options));
   return absl::OkStatus();
 }
 
-namespace {
-
 // Keys without a config and without a log are what a server left that died while it created a repository: nobody was
 // told that it exists, and nothing can be in it.
-absl::Status RemoveUnfinished(BlobStore& store, Files& files, const std::string& folder) {
-  absl::StatusOr<std::string> config = ReadWholeFile(files, folder + "/config", kConfigBytesMax);
-  if (!absl::IsNotFound(config.status())) return absl::OkStatus();
-  ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(store, ""));
+absl::StatusOr<bool> FileRegistry::ClearUnfinished(std::string_view name) {
+  const std::string folder = Folder(name);
+  if (!absl::IsNotFound(io_.files.Stat(folder + "/config").status())) return false;
+  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
+  ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(*store, ""));
   for (const BlobInfo& blob : blobs) {
-    if (blob.name.rfind("format/", 0) != 0 && blob.name.rfind("keys/", 0) != 0) return absl::OkStatus();
+    if (blob.name.rfind("format/", 0) != 0 && blob.name.rfind("keys/", 0) != 0) return false;
   }
-  for (const BlobInfo& blob : blobs) RETURN_IF_ERROR(store.Delete(BlobName::FromTrusted(blob.name)));
-  return absl::OkStatus();
+  for (const BlobInfo& blob : blobs) RETURN_IF_ERROR(store->Delete(BlobName::FromTrusted(blob.name)));
+  return true;
 }
 
-}  // namespace
+absl::Status FileRegistry::OpenAndList(const std::string& name) {
+  std::shared_ptr<HostedRepository> hosted = OpenHosted(name);
+  absl::Status status = hosted->error;
+  absl::MutexLock lock(&mu_);
+  repositories_[name] = std::move(hosted);
+  return status;
+}
 
 absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
-  {
-    absl::MutexLock lock(&mu_);
-    auto it = repositories_.find(request.name);
-    if (it != repositories_.end()) {
-      if (it->second->id == request.id && it->second->error.ok()) return absl::OkStatus();
+  if (std::shared_ptr<HostedRepository> hosted = Hosted(request.name)) {
+    if (hosted->id != request.id) {
       return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
     }
+    return hosted->error.ok() ? absl::OkStatus() : OpenAndList(request.name);
   }
   const std::string folder = Folder(request.name);
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder));
+  // An earlier attempt may have come that far, although its client heard of an error.
+  absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
+  if (config_bytes.ok()) {
+    absl::StatusOr<RepositoryConfig> known = DecodeConfig(*config_bytes, server_key_);
+    if (known.ok() && known->id == request.id) return OpenAndList(request.name);
+  }
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
+  RETURN_IF_ERROR(ClearUnfinished(request.name).status());
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
-  RETURN_IF_ERROR(RemoveUnfinished(*store, io_.files, folder));
   auto put = [&](KeyBlobKind kind, const std::string& bytes) {
     absl::Status s = PutKeyBlob(*store, kind, 1, bytes);
     if (absl::IsAborted(s)) {
@@ -208,11 +219,8 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   config.catalog_key = request.catalog_key;
   RETURN_IF_ERROR(
       WriteFileAtomically(const_cast<Io&>(io_), folder + "/config", EncodeConfig(config, server_key_, io_.random)));
-  std::shared_ptr<HostedRepository> hosted = OpenHosted(request.name);
-  RETURN_IF_ERROR(hosted->error);
-  absl::MutexLock lock(&mu_);
-  repositories_[request.name] = std::move(hosted);
-  return absl::OkStatus();
+  // It exists from here on, also when it cannot be opened now.
+  return OpenAndList(request.name);
 }
 
 std::shared_ptr<HostedRepository> FileRegistry::Hosted(std::string_view name) {
@@ -242,9 +250,8 @@ absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string
     absl::MutexLock create_lock(&create_mu_);
     hosted = Hosted(name);
     if (!hosted->error.ok() && MayTryAgain(hosted->name)) {
-      hosted = OpenHosted(hosted->name);
-      absl::MutexLock lock(&mu_);
-      repositories_[hosted->name] = hosted;
+      OpenAndList(hosted->name).IgnoreError();
+      hosted = Hosted(name);
     }
   }
   if (!hosted->error.ok()) {

@@ -65,7 +65,7 @@ grpc::Status ControlService::ListRepositories(grpc::ServerContext*, const v1::Li
     info->set_name(hosted->name);
     info->set_repository_id(std::string(hosted->id.view()));
     info->set_storage(hosted->storage);
-    if (!hosted->error.ok()) info->set_error(std::string(hosted->error.message()));
+    if (absl::Status s = HealthOf(*hosted); !s.ok()) info->set_error(std::string(s.message()));
     for (const std::string& w : hosted->warnings) info->add_warnings(w);
     if (!hosted->engine) continue;
     RepositoryStatistics s = hosted->engine->statistics();
@@ -74,8 +74,6 @@ grpc::Status ControlService::ListRepositories(grpc::ServerContext*, const v1::Li
     info->set_stored_bytes(s.stored_bytes);
     info->set_chunks(s.chunks);
     for (const std::string& w : hosted->engine->warnings()) info->add_warnings(w);
-    absl::Status status = hosted->engine->status();
-    if (!status.ok()) info->set_error(std::string(status.message()));
   }
   return grpc::Status::OK;
 }
@@ -103,6 +101,7 @@ grpc::Status ControlService::PutKeys(grpc::ServerContext*, const v1::PutKeysRequ
     }
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     const bool slots = !request->key_slots().empty();
+    absl::MutexLock lock(&hosted->keys_mu);
     return PutKeyBlob(*hosted->store, slots ? KeyBlobKind::kSlots : KeyBlobKind::kKeyring, request->generation(),
                       slots ? request->key_slots() : request->keyring());
   });
@@ -187,6 +186,9 @@ grpc::Status ControlService::CommitSnapshot(grpc::ServerContext*, const v1::Comm
     return absl::OkStatus();
   }();
   v1::MissingChunks details;
+  // Trailing metadata has 8 KiB at most.
+  constexpr size_t kMissingNamedMax = 100;
+  if (missing.size() > kMissingNamedMax) missing.resize(kMissingNamedMax);
   for (const ChunkId& id : missing) details.add_ids(std::string(id.view()));
   return ToGrpcStatus(status, missing.empty() ? "" : details.SerializeAsString());
 }

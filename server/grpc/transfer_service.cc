@@ -25,7 +25,7 @@ constexpr uint64_t kControlBytesMax = 64u << 10;
 // Field numbers of UploadRequest, UploadReply, ReadRequest and ReadReply in service.proto.
 constexpr uint32_t kAttach = 1, kHaveIds = 2, kRecords = 3;
 constexpr uint32_t kAttached = 1, kHave = 2, kAppended = 3;
-constexpr uint32_t kReadRepository = 1, kReadIds = 2, kReadVerify = 3;
+constexpr uint32_t kReadRepository = 1, kReadIds = 2, kReadVerify = 3, kReadUnopenable = 4;
 constexpr uint32_t kReadRecords = 1, kReadFailures = 2, kReadEnd = 3;
 
 absl::Status Malformed(std::string_view what) {
@@ -197,11 +197,15 @@ grpc::Status TransferService::Read(grpc::ServerContext*, Stream* stream) {
       SliceReader reader(message);
       std::string repository;
       std::vector<ChunkId> ids;
-      bool verify = false;
+      bool verify = false, unopenable = false;
       while (reader.ok() && reader.remaining() > 0) {
         const uint64_t tag = reader.Varint();
         if (tag == (kReadVerify << 3)) {
           verify = reader.Varint() != 0;
+          continue;
+        }
+        if (tag == (kReadUnopenable << 3)) {
+          unopenable = reader.Varint() != 0;
           continue;
         }
         const uint64_t length = reader.Varint();
@@ -217,6 +221,7 @@ grpc::Status TransferService::Read(grpc::ServerContext*, Stream* stream) {
       if (!reader.ok()) return Malformed("read request");
       ASSIGN_OR_RETURN(auto hosted, registry_.Find(repository));
       ReplyWriter writer(*stream, ids);
+      if (unopenable) RETURN_IF_ERROR(hosted->engine->NoteUnopenable(LocalPrincipal(), ids));
       RETURN_IF_ERROR(hosted->engine->Read(LocalPrincipal(), ids, verify, writer));
       RETURN_IF_ERROR(writer.End());
     }

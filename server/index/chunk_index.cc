@@ -15,13 +15,16 @@ namespace {
 //   "m"                       u32 schema, repository id (16)
 //   "n"                       counters: varints of next pack number, chunks, locations
 //   "p" u32 number, big-endian  pack id (16), u8 kind, varint bytes, varint record count
-//   "l" u32 number, big-endian  the pack's chunk ids in frame order, 32 bytes each
-//   "c" chunk id              u8 flags (bit 0 committed), then copies (EncodeEntry)
+//   "l" u32 number, big-endian  the pack's chunk ids in frame order, 32 bytes each; zeros for a lost frame
+//   "c" chunk id              u8 flags (bit 0 committed, bit 1 damaged), then copies (EncodeEntry)
+//   "s"                       varint; there while marks may be wrong, another number whenever they became so
 constexpr uint32_t kSchemaVersion = 1;
 constexpr std::string_view kMetaKey = "m";
 constexpr std::string_view kCountersKey = "n";
 constexpr size_t kCheckBytes = 4;
+constexpr std::string_view kStaleMarksKey = "s";
 constexpr uint8_t kFlagCommitted = 1;
+constexpr uint8_t kFlagDamaged = 2;
 
 std::string NumberedKey(char table, uint32_t number) {
   std::string key(1, table);
@@ -95,13 +98,14 @@ struct ChunkIndex::Copy {
 
 struct ChunkIndex::Entry {
   bool committed = false;
+  bool damaged = false;
   std::vector<Copy> copies;  // empty: the chunk is unknown
 
   std::string Encode() const {
     std::string value;
     value.reserve(8 + 20 * copies.size());
     ByteWriter w(&value);
-    w.U8(committed ? kFlagCommitted : 0);
+    w.U8((committed ? kFlagCommitted : 0) | (damaged ? kFlagDamaged : 0));
     for (const Copy& c : copies) {
       w.U8(static_cast<uint8_t>(c.type));
       w.Varint(c.pack_number);
@@ -120,8 +124,9 @@ struct ChunkIndex::Entry {
     Entry entry;
     ByteReader r(value);
     const uint8_t flags = r.U8();
-    if (flags > kFlagCommitted) return Damaged("entry");
-    entry.committed = flags == kFlagCommitted;
+    if (flags > (kFlagCommitted | kFlagDamaged)) return Damaged("entry");
+    entry.committed = (flags & kFlagCommitted) != 0;
+    entry.damaged = (flags & kFlagDamaged) != 0;
     bool fits = true;
     auto u32 = [&] {
       uint64_t v = r.Varint();
@@ -239,7 +244,12 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
     return absl::InvalidArgumentError("chunk index: a pack has too many records");
   }
   absl::MutexLock write_lock(&write_mu_);
-  IndexedPack info{pack.id, pack.kind, pack.bytes, static_cast<uint32_t>(pack.entries.size())};
+  // Records may be lost, in a pack that was salvaged, but those that are left keep their numbers.
+  const uint32_t frames = pack.entries.empty() ? 0 : pack.entries.back().frame_number + 1;
+  if (frames > kPackRecordsMax || frames < pack.entries.size()) {
+    return absl::InvalidArgumentError("chunk index: frame numbers out of order");
+  }
+  IndexedPack info{pack.id, pack.kind, pack.bytes, frames};
   uint32_t number = 0;
   ChunkIndexCounters counters;
   {
@@ -284,9 +294,10 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
     for (; at < order.size() && pack.entries[order[at]].header.id == ids[k]; ++at) {
       if (entry.copies.size() >= kChunkLocationsMax) continue;
       const PackEntry& e = pack.entries[order[at]];
-      entry.copies.push_back({number, order[at], e.body_offset, e.header.sealed_length,
+      entry.copies.push_back({number, e.frame_number, e.body_offset, e.header.sealed_length,
                               static_cast<uint32_t>(e.header.children.size()), e.header.type, e.header.uploader,
                               e.header.epoch});
+      entry.damaged = false;
     }
     counters.locations += entry.copies.size() - before;
     if (entry.copies.size() != before) PutChecked(batch, ChunkKey(ids[k]), entry.Encode());
@@ -299,8 +310,14 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
   w.Varint(info.record_count);
   PutChecked(batch, NumberedKey('p', number), std::move(value));
   std::string list;
-  list.reserve(32 * pack.entries.size() + kCheckBytes);
-  for (const PackEntry& e : pack.entries) list.append(e.header.id.view());
+  list.reserve(ChunkId::kSizeInBytes * frames + kCheckBytes);
+  for (const PackEntry& e : pack.entries) {
+    list.resize(std::max(list.size(), ChunkId::kSizeInBytes * size_t{e.frame_number}), '\0');
+    list.append(e.header.id.view());
+  }
+  if (list.size() != ChunkId::kSizeInBytes * size_t{frames}) {
+    return absl::InvalidArgumentError("chunk index: frame numbers out of order");
+  }
   PutChecked(batch, NumberedKey('l', number), std::move(list));
   CountPack(counters, info, true);
   PutChecked(batch, kCountersKey, EncodeCounters(number + 1, counters));
@@ -398,7 +415,7 @@ absl::StatusOr<std::vector<ChunkId>> ChunkIndex::PackChunks(const PackId& pack) 
   return ids;
 }
 
-absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const Copy& copy, bool committed) const {
+absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const Entry& entry, const Copy& copy) const {
   auto it = packs_.find(copy.pack_number);
   if (it == packs_.end() || copy.frame_number >= it->second.record_count) {
     return Damaged("entry (of no known pack)");
@@ -413,7 +430,8 @@ absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const Copy& copy, bool comm
   out.type = copy.type;
   out.uploader = copy.uploader;
   out.epoch = copy.epoch;
-  out.committed = committed;
+  out.committed = entry.committed;
+  out.damaged = entry.damaged;
   return out;
 }
 
@@ -423,7 +441,7 @@ absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(abs
   std::vector<std::optional<ChunkLocation>> out(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (entries[i].copies.empty()) continue;
-    ASSIGN_OR_RETURN(out[i], ToLocation(entries[i].copies.front(), entries[i].committed));
+    ASSIGN_OR_RETURN(out[i], ToLocation(entries[i], entries[i].copies.front()));
   }
   return out;
 }
@@ -434,16 +452,49 @@ absl::StatusOr<std::vector<std::vector<ChunkLocation>>> ChunkIndex::LookupAll(ab
   std::vector<std::vector<ChunkLocation>> out(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     for (const Copy& copy : entries[i].copies) {
-      ASSIGN_OR_RETURN(ChunkLocation location, ToLocation(copy, entries[i].committed));
+      ASSIGN_OR_RETURN(ChunkLocation location, ToLocation(entries[i], copy));
       out[i].push_back(location);
     }
   }
   return out;
 }
 
-absl::StatusOr<std::vector<ChunkLocation>> ChunkIndex::AllLocations(const ChunkId& id) const {
-  ASSIGN_OR_RETURN(std::vector<std::vector<ChunkLocation>> all, LookupAll({&id, 1}));
-  return std::move(all.front());
+absl::Status ChunkIndex::MarkDamaged(absl::Span<const ChunkId> ids) {
+  absl::MutexLock write_lock(&write_mu_);
+  ASSIGN_OR_RETURN(std::vector<Entry> entries, ReadEntries(ids));
+  KvBatch batch;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (entries[i].copies.empty() || entries[i].damaged) continue;
+    entries[i].damaged = true;
+    PutChecked(batch, ChunkKey(ids[i]), entries[i].Encode());
+  }
+  if (batch.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const uint64_t before, StaleMarks());
+  std::string value;
+  ByteWriter(&value).Varint(before % UINT32_MAX + 1);
+  PutChecked(batch, kStaleMarksKey, std::move(value));
+  absl::MutexLock lock(&mu_);
+  return kv_.Write(batch);
+}
+
+absl::StatusOr<uint64_t> ChunkIndex::StaleMarks() const {
+  ASSIGN_OR_RETURN(std::optional<std::string> stored, kv_.Get(kStaleMarksKey));
+  if (!stored.has_value()) return 0;
+  ASSIGN_OR_RETURN(std::string_view value, Unchecked(kStaleMarksKey, *stored, "state of the marks"));
+  ByteReader r(value);
+  const uint64_t number = r.Varint();
+  if (!r.ok() || !r.AtEnd() || number == 0) return Damaged("state of the marks");
+  return number;
+}
+
+absl::Status ChunkIndex::MarksRenewed(uint64_t stale) {
+  absl::MutexLock write_lock(&write_mu_);
+  ASSIGN_OR_RETURN(const uint64_t now, StaleMarks());
+  if (now != stale || now == 0) return absl::OkStatus();
+  KvBatch batch;
+  batch.Delete(kStaleMarksKey);
+  absl::MutexLock lock(&mu_);
+  return kv_.Write(batch);
 }
 
 absl::Status ChunkIndex::SetCommitted(absl::Span<const ChunkId> ids, bool committed) {
@@ -469,12 +520,6 @@ absl::Status ChunkIndex::SetCommitted(absl::Span<const ChunkId> ids, bool commit
 ChunkIndexCounters ChunkIndex::counters() const {
   absl::ReaderMutexLock lock(&mu_);
   return counters_;
-}
-
-uint64_t ChunkIndex::ApproximateMemory() const {
-  absl::ReaderMutexLock lock(&mu_);
-  return kv_.ApproximateMemory() + packs_.capacity() * (sizeof(uint32_t) + sizeof(IndexedPack) + 1) +
-         numbers_.capacity() * (sizeof(PackId) + sizeof(uint32_t) + 1);
 }
 
 }  // namespace holdfast

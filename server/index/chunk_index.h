@@ -1,10 +1,11 @@
 // Chunk index: where each chunk lies. Disposable: rebuilt from pack trailers with the same answers.
 // It may lag behind the storage after a crash (KvStore loses its newest batches): whoever opens it
-// compares Packs() with the storage's listing, adds what is missing and removes what is gone.
+// compares Packs() with the storage's listing, adds what is missing, and makes it anew when a pack is gone.
 //
 // A chunk may have several locations (copies in several packs). "Committed" is a mark on the id,
 // kept for tree pages and content lists: reachable from a committed snapshot. It may be lost with
-// the tail of the kv, never gained.
+// the tail of the kv, never gained. "Damaged": no copy is good; a new copy takes the mark away. The
+// marks of pages above such a chunk are stale then: StaleMarks() says so until MarksRenewed().
 //
 // Thread-safe. Blocking (disk reads; no Io events). Errors: DATA_LOSS = a damaged entry: destroy
 // the kv and rebuild; others as KvStore. Memory: about 100 bytes per pack, plus the KvStore.
@@ -43,6 +44,7 @@ struct ChunkLocation {
   uint32_t uploader = 0;   // agent number
   uint32_t epoch = 0;      // key epoch
   bool committed = false;  // of the chunk: equal in all its locations
+  bool damaged = false;    // of the chunk, too
 };
 
 struct IndexedPack {
@@ -68,7 +70,7 @@ class ChunkIndex {
   // caller destroys it and rebuilds.
   static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv, const RepositoryId& repository);
 
-  // Atomic: all entries or none. entries[i] has frame number i. A pack that is already there is OK
+  // Atomic: all entries or none; frame numbers ascending. A pack that is already there is OK
   // and changes nothing (INVALID_ARGUMENT when it was added with another number of records or
   // size).
   absl::Status AddPack(const PackSummary& pack);
@@ -82,18 +84,21 @@ class ChunkIndex {
   // One answer per id, in order: its first location, the oldest, as a later upload cannot displace
   // an earlier one.
   absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(absl::Span<const ChunkId> ids) const;
-  // Every copy, oldest first; empty for an unknown id.
-  absl::StatusOr<std::vector<ChunkLocation>> AllLocations(const ChunkId& id) const;
-  // One answer per id: every copy.
+  // One answer per id: every copy, oldest first; empty for an unknown id.
   absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(absl::Span<const ChunkId> ids) const;
 
   // Marks (unmarks) chunks as committed. Unknown ids are skipped. Safe to repeat.
   absl::Status MarkCommitted(absl::Span<const ChunkId> ids) { return SetCommitted(ids, true); }
   absl::Status UnmarkCommitted(absl::Span<const ChunkId> ids) { return SetCommitted(ids, false); }
 
+  // Unknown ids are skipped. Safe to repeat.
+  absl::Status MarkDamaged(absl::Span<const ChunkId> ids);
+  // 0: the marks are right. Otherwise the number for MarksRenewed, which does nothing when there is another by then.
+  absl::StatusOr<uint64_t> StaleMarks() const;
+  absl::Status MarksRenewed(uint64_t stale);
+
   ChunkIndexCounters counters() const;
   absl::Status Flush() { return kv_.Flush(); }
-  uint64_t ApproximateMemory() const;
 
  private:
   struct Copy;   // a location as stored
@@ -103,7 +108,7 @@ class ChunkIndex {
   absl::Status Load();
   absl::Status SetCommitted(absl::Span<const ChunkId> ids, bool committed);
   absl::StatusOr<std::vector<Entry>> ReadEntries(absl::Span<const ChunkId> ids) const;
-  absl::StatusOr<ChunkLocation> ToLocation(const Copy& copy, bool committed) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<ChunkLocation> ToLocation(const Entry& entry, const Copy& copy) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   KvStore& kv_;
   const RepositoryId repository_;

@@ -99,7 +99,7 @@ absl::Status RepositoryLog::ReplaySlot(uint64_t slot, LogReport* report) {
     absl::MutexLock lock(&mu_);
     last_slot_ = slot;
   };
-  if (absl::IsResourceExhausted(blob.status())) {
+  if (absl::IsOutOfRange(blob.status())) {
     last_digest_.reset();
     damaged(absl::DataLossError(absl::StrCat("log slot ", slot, ": is too large")));
     return absl::OkStatus();
@@ -208,7 +208,7 @@ absl::Status RepositoryLog::Settle(Pending& pending, std::string* other) {
       *other = *std::move(there);
       return absl::AlreadyExistsError("the slot is taken");
     }
-    if (absl::IsResourceExhausted(there.status())) {
+    if (absl::IsOutOfRange(there.status())) {
       other->clear();
       return absl::AlreadyExistsError("the slot is taken");
     }

@@ -81,7 +81,7 @@ absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, st
         return KeyBlob{generations.begin()->first, *std::move(bytes)};
       }
       // A copy that the storage cannot read now may be read later: what it holds is not known to be lost.
-      if (!bytes.ok() && !absl::IsNotFound(bytes.status()) && !absl::IsResourceExhausted(bytes.status())) {
+      if (!bytes.ok() && !absl::IsNotFound(bytes.status()) && !absl::IsOutOfRange(bytes.status())) {
         unread = bytes.status();
       }
       if (warnings) {

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/limits.h"
 #include "core/format/manifest.h"
 #include "core/io/errno_status.h"
@@ -15,34 +14,37 @@
 namespace holdfast {
 namespace {
 
-// Cuts a salvaged pack behind the last record that reads. The index counts frames from the first one on, so what lies
-// behind a lost frame cannot be addressed, and salvaging forgives more of a damaged header than reading does. What
-// cannot be read must not be promised.
+// Leaves out of a salvaged pack what does not read: salvaging forgives more of a damaged header than reading does, and
+// what cannot be read must not be promised.
 absl::Status KeepReadable(PackReader& reader, PackSummary& summary) {
   struct Sink : RecordReadSink {
     absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
       if (record.ok()) return absl::OkStatus();
       if (absl::IsUnavailable(record.status())) return record.status();
-      good = std::min(good, index);
+      bad[index] = true;
       return absl::OkStatus();
     }
-    size_t good = 0;
+    std::vector<bool> bad;
   } sink;
   std::vector<RecordLocation> locations;
   for (const PackEntry& e : summary.entries) {
     RecordLocation l;
     l.kind = summary.kind;
     l.pack = summary.id;
-    l.frame_number = static_cast<uint32_t>(locations.size());
+    l.frame_number = e.frame_number;
     l.body_offset = e.body_offset;
     l.sealed_length = e.header.sealed_length;
     l.child_count = static_cast<uint32_t>(e.header.children.size());
     l.id = e.header.id;
     locations.push_back(l);
   }
-  sink.good = locations.size();
+  sink.bad.resize(locations.size());
   RETURN_IF_ERROR(reader.Read(locations, /*verify_digests=*/false, sink));
-  summary.entries.resize(sink.good);
+  std::vector<PackEntry> good;
+  for (size_t i = 0; i < summary.entries.size(); ++i) {
+    if (!sink.bad[i]) good.push_back(std::move(summary.entries[i]));
+  }
+  summary.entries = std::move(good);
   return absl::OkStatus();
 }
 
@@ -92,8 +94,14 @@ absl::Status Repository::OpenIndex(bool* rebuilt) {
 
 absl::StatusOr<std::shared_ptr<ChunkIndex>> Repository::index() const {
   absl::MutexLock lock(&index_mu_);
-  if (!index_ || !index_complete_) return absl::UnavailableError("the index is being made anew; try again later");
-  return index_;
+  if (index_ && index_complete_) return index_;
+  if (!index_status_.ok()) return absl::UnavailableError(absl::StrCat("the index: ", index_status_.message()));
+  return absl::UnavailableError("the index is being made anew; try again later");
+}
+
+bool Repository::IsIndexMissing() const {
+  absl::MutexLock lock(&index_mu_);
+  return !index_complete_ && !index_status_.ok();
 }
 
 absl::StatusOr<std::shared_ptr<ChunkIndex>> Repository::UnfinishedIndex() const {
@@ -160,24 +168,53 @@ absl::Status Repository::NoteIndex(absl::Status status) {
   return status;
 }
 
-absl::Status Repository::ReopenIndexIfBroken() {
-  absl::MutexLock reopening(&reopen_mu_);
-  bool damaged = false;
+// Waits on an Event, as calls of the storage are made while it lives.
+class Repository::IndexWork {
+ public:
+  explicit IndexWork(Repository& repository) : repository_(repository) {
+    absl::MutexLock lock(&repository_.index_mu_);
+    repository_.index_free_.Wait(&repository_.index_mu_,
+                                 [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return !repository_.index_busy_; });
+    repository_.index_busy_ = true;
+  }
+  ~IndexWork() {
+    absl::MutexLock lock(&repository_.index_mu_);
+    repository_.index_busy_ = false;
+    repository_.index_free_.NotifyAll();
+  }
+
+ private:
+  Repository& repository_;
+};
+
+// Lookups that are under way still hold it. They are short.
+absl::Status Repository::CloseIndex() {
   std::weak_ptr<KvStore> old;
   {
     absl::MutexLock lock(&index_mu_);
-    if (index_status_.ok() && index_) return absl::OkStatus();
-    damaged = absl::IsDataLoss(index_status_);
-    old = kv_;
+    if (kv_) closing_kv_ = kv_;
+    old = closing_kv_;
     index_complete_ = false;
     index_.reset();
     kv_.reset();
   }
-  // Lookups that are under way still hold the old one. They are short.
+  std::unique_ptr<Event> never = io_.threads.NewEvent();
   for (int waits = 0; !old.expired(); ++waits) {
     if (waits == 1000) return absl::UnavailableError("the old index is still in use; try again later");
-    absl::SleepFor(absl::Milliseconds(10));
+    never->WaitUntil(io_.clock.Monotonic() + absl::Milliseconds(10));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Repository::ReopenIndexIfBroken() {
+  IndexWork work(*this);
+  bool damaged = false;
+  {
+    absl::MutexLock lock(&index_mu_);
+    if (index_status_.ok() && index_) return absl::OkStatus();
+    damaged = absl::IsDataLoss(index_status_);
+  }
+  RETURN_IF_ERROR(CloseIndex());
   if (damaged) Warn("the index was damaged and has been rebuilt from the packs");
   absl::Status status = MakeIndex(damaged);
   if (status.ok()) status = MarkLivePages();
@@ -196,11 +233,7 @@ absl::Status Repository::MakeIndex(bool from_nothing) {
   // Pages above lost chunks must not stay marked as complete: the marks are made anew, too.
   if (!from_nothing && (absl::IsDataLoss(status) || (status.ok() && lost))) {
     if (!lost) Warn("the index was damaged and has been rebuilt from the packs");
-    {
-      absl::MutexLock lock(&index_mu_);
-      index_.reset();
-      kv_.reset();
-    }
+    RETURN_IF_ERROR(CloseIndex());
     RETURN_IF_ERROR(kv_factory_.destroy());
     RETURN_IF_ERROR(OpenIndex(&from_nothing));
     status = ReconcileIndex(&lost);
@@ -245,7 +278,7 @@ absl::Status Repository::RecoverManifests(bool log_has_holes) {
         bytes.ok() ? ParseManifest(*bytes) : absl::StatusOr<ParsedManifest>(bytes.status());
     if (parsed.ok()) {
       candidates.push_back(*std::move(parsed));
-    } else if (absl::IsUnavailable(parsed.status())) {
+    } else if (absl::IsUnavailable(parsed.status()) && !IsMediumError(parsed.status())) {
       return parsed.status();
     } else {
       Warn(absl::StrCat(blob.name, " is in no readable log slot and cannot be recovered: ", parsed.status().message()));
@@ -271,7 +304,7 @@ absl::Status Repository::RecoverManifests(bool log_has_holes) {
   return absl::OkStatus();
 }
 
-absl::Status Repository::MarkLivePages() {
+std::vector<ChunkId> Repository::LiveRoots() const {
   std::vector<ChunkId> roots;
   for (const ManifestId& id : catalog_.LiveIds()) {
     std::optional<CatalogSnapshot> snapshot = catalog_.Find(id);
@@ -281,26 +314,48 @@ absl::Status Repository::MarkLivePages() {
     absl::StatusOr<ChunkId> root = ChunkId::FromBytes(core->root_id());
     if (root.ok()) roots.push_back(*root);
   }
-  return MarkPagesFrom(roots);
+  return roots;
 }
 
-// Marks the tree pages below `roots` that are complete: they and everything below them are here. What is marked already
-// is not descended into. A page that is not complete stays unmarked: `have` then answers no, and clients send it again
-// with what it lacks.
-absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
+absl::Status Repository::MarkLivePages() { return MarkPagesFrom(LiveRoots(), MarkWalk::kUnmarkedOnly); }
+
+absl::Status Repository::RenewStaleMarks() {
+  // Hardly ever: without waiting for anybody.
+  {
+    ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
+    absl::StatusOr<uint64_t> stale = idx->StaleMarks();
+    if (!stale.ok()) return NoteIndex(stale.status());
+    if (*stale == 0) return absl::OkStatus();
+  }
+  IndexWork work(*this);
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
+  absl::StatusOr<uint64_t> stale = idx->StaleMarks();
+  if (!stale.ok()) return NoteIndex(stale.status());
+  if (*stale == 0) return absl::OkStatus();
+  absl::Status status = MarkPagesFrom(LiveRoots(), MarkWalk::kAll);
+  if (status.ok()) status = idx->MarksRenewed(*stale);
+  return NoteIndex(Annotate(status, "looking for what is above damaged chunks"));
+}
+
+// Marks the tree pages below `roots` that are complete: they and everything below them are here and not known to be
+// damaged. A page that is not complete is unmarked: `have` then answers no, and clients send it again with what it
+// lacks. kUnmarkedOnly: what is marked already is not descended into. Costs a read of each page's header.
+absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots, MarkWalk walk) {
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, UnfinishedIndex());
   struct Page {
     ChunkId id;
-    std::vector<ChunkId> below;  // unmarked pages, still to be looked at
+    std::vector<ChunkId> below;  // pages still to be looked at
     bool complete = true;
+    bool marked = false;
   };
   absl::flat_hash_map<ChunkId, bool> known;  // page looked at -> complete
-  std::vector<ChunkId> mark;
+  std::vector<ChunkId> mark, unmark;
   constexpr size_t kMarkBatch = 1024;
+  auto is_done = [&](const ChunkLocation& l) { return walk == MarkWalk::kUnmarkedOnly && l.committed; };
   // Depth first, at most kTreeLevelsMax deep; a page comes after all that is below it.
   std::vector<Page> path;
   auto enter = [&](const ChunkId& id, const ChunkLocation& location) -> absl::Status {
-    Page page{id, {}, true};
+    Page page{id, {}, !location.damaged, location.committed};
     absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(location, id));
     if (absl::IsUnavailable(header.status())) return header.status();
     if (!header.ok() || path.size() >= 2 * kTreeLevelsMax) {
@@ -309,9 +364,8 @@ absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
     } else {
       ASSIGN_OR_RETURN(auto locations, idx->Lookup(header->children));
       for (size_t i = 0; i < locations.size(); ++i) {
-        if (!locations[i]) {
-          page.complete = false;
-        } else if (locations[i]->type == ChunkType::kTree && !locations[i]->committed) {
+        if (!locations[i] || locations[i]->damaged) page.complete = false;
+        if (locations[i] && locations[i]->type == ChunkType::kTree && !is_done(*locations[i])) {
           page.below.push_back(header->children[i]);
         }
       }
@@ -321,7 +375,7 @@ absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
   };
   for (const ChunkId& root : roots) {
     ASSIGN_OR_RETURN(auto at, idx->Lookup({&root, 1}));
-    if (!at[0] || at[0]->type != ChunkType::kTree || at[0]->committed || known.contains(root)) continue;
+    if (!at[0] || at[0]->type != ChunkType::kTree || is_done(*at[0]) || known.contains(root)) continue;
     RETURN_IF_ERROR(enter(root, *at[0]));
     while (!path.empty()) {
       if (!path.back().below.empty()) {
@@ -341,15 +395,17 @@ absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots) {
       }
       const bool complete = path.back().complete;
       known[path.back().id] = complete;
-      if (complete) mark.push_back(path.back().id);
+      if (complete && !path.back().marked) mark.push_back(path.back().id);
+      if (!complete && path.back().marked) unmark.push_back(path.back().id);
       path.pop_back();
       if (!path.empty()) path.back().complete = path.back().complete && complete;
-      if (mark.size() >= kMarkBatch) {
-        RETURN_IF_ERROR(idx->MarkCommitted(mark));
-        mark.clear();
+      if (mark.size() + unmark.size() >= kMarkBatch) {
+        RETURN_IF_ERROR(idx->UnmarkCommitted(std::exchange(unmark, {})));
+        RETURN_IF_ERROR(idx->MarkCommitted(std::exchange(mark, {})));
       }
     }
   }
+  RETURN_IF_ERROR(idx->UnmarkCommitted(unmark));
   return idx->MarkCommitted(mark);
 }
 

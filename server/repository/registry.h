@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "core/base/status.h"
 #include "core/crypto/types.h"
 #include "server/repository/repository.h"
@@ -18,8 +19,10 @@ namespace holdfast {
 struct HostedRepository {
   std::string name;
   RepositoryId id;
-  std::string storage;  // where the blobs are, for display
-  absl::Status error;   // not OK: engine is null, and why
+  std::string storage;       // where the blobs are, for display
+  absl::Status error;        // not OK: engine is null, and why
+  absl::Status keys_status;  // not OK: settings, slots or keyring cannot be read, so hardly anybody can use it
+  absl::Mutex keys_mu;       // one writer of those at a time
   std::unique_ptr<BlobStore> store;
   std::unique_ptr<Repository> engine;  // uses the store: declared, and so destroyed, in this order
   std::vector<std::string> warnings;   // met while opening
@@ -42,6 +45,13 @@ class RepositoryRegistry {
   virtual absl::StatusOr<std::shared_ptr<HostedRepository>> Find(std::string_view name) = 0;
   virtual std::vector<std::shared_ptr<HostedRepository>> List() = 0;
 };
+
+// OK, or why the repository cannot be used as it should.
+inline absl::Status HealthOf(const HostedRepository& r) {
+  if (!r.error.ok()) return r.error;
+  if (!r.keys_status.ok()) return r.keys_status;
+  return r.engine->status();
+}
 
 }  // namespace holdfast
 

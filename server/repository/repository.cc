@@ -17,7 +17,6 @@ namespace {
 constexpr size_t kWarningsMax = 1000;
 constexpr size_t kMissingMax = 1000;
 constexpr size_t kManifestCoreBytesMax = 8192;  // a page of 1,000 of them fits a message
-constexpr size_t kDamagedMax = 1u << 20;
 
 bool HasCopyOf(uint32_t agent, const std::vector<ChunkLocation>& copies) {
   return std::any_of(copies.begin(), copies.end(), [&](const ChunkLocation& l) { return l.uploader == agent; });
@@ -36,6 +35,7 @@ struct Repository::Session {
   // "committed".
   absl::flat_hash_map<ChunkId, std::vector<ChunkId>> new_pages;
   uint64_t page_links = 0;  // ids in the values of new_pages
+  uint64_t counted = 0;     // of what it holds, in Repository::ids_held_
   int streams = 0;
   bool had_stream = false;
   bool busy = false;          // in Commit
@@ -53,6 +53,7 @@ Repository::Repository(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey ke
       key_(std::move(key)),
       options_(std::move(options)),
       reader_(store, key_),
+      index_free_(io.threads),
       session_idle_(io.threads) {}
 
 Repository::~Repository() {
@@ -80,6 +81,7 @@ absl::Status Repository::OpenImpl() {
   RETURN_IF_ERROR(Annotate(OpenLog(), "reading the repository log"));
   // Always: the index may have lost its newest marks and nothing else. Costs one lookup per snapshot that is marked.
   absl::Status marked = MarkLivePages();
+  if (marked.ok()) marked = RenewStaleMarks();
   if (absl::IsDataLoss(marked)) {
     NoteIndex(marked).IgnoreError();
     marked = ReopenIndexIfBroken();
@@ -114,10 +116,31 @@ absl::StatusOr<std::shared_ptr<Repository::Session>> Repository::FindSession(con
   return it->second;
 }
 
+// What the session holds has grown. The limits are those of one session and of all together.
+absl::Status Repository::CountIds(Session& session) {
+  const uint64_t now = session.known.size() + session.page_links;
+  ids_held_ += now - session.counted;
+  session.counted = now;
+  if (now > options_.session_known_ids_max) {
+    session.failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
+  } else if (ids_held_ > options_.known_ids_max) {
+    session.failed = absl::ResourceExhaustedError("the server's upload sessions hold too many chunks: try again later");
+  }
+  return session.failed;
+}
+
+void Repository::EraseSession(const SessionId& id) {
+  auto it = sessions_.find(id);
+  ids_held_ -= it->second->counted;
+  session_of_source_.erase(it->second->source);
+  sessions_.erase(it);
+}
+
 absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::string_view source, uint32_t agent,
                                                     std::optional<ManifestId> base) {
   RETURN_IF_ERROR(log_->status());
   RETURN_IF_ERROR(ReopenIndexIfBroken());
+  RETURN_IF_ERROR(RenewStaleMarks());
   if (source.empty() || source.size() > 4096 || agent == 0) {
     return absl::InvalidArgumentError("a session needs a source and an agent number");
   }
@@ -142,8 +165,7 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
             absl::StrCat("another backup of ", old->source, " is running; wait until it ends"));
       }
       session->unsettled = std::move(old->unsettled);
-      sessions_.erase(existing->second);
-      session_of_source_.erase(existing);
+      EraseSession(old->id);
     }
     // Left behind by clients that died. At the limit, and after an hour, they make room.
     const bool at_limit = sessions_.size() >= options_.sessions_max;
@@ -151,8 +173,7 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
     for (auto it = sessions_.begin(); it != sessions_.end();) {
       const Session& old = *it->second;
       if (old.streams == 0 && !old.busy && !old.unsettled && io_.clock.Monotonic() - old.idle_since >= idle_max) {
-        session_of_source_.erase(old.source);
-        sessions_.erase(it++);
+        EraseSession((it++)->first);
       } else {
         ++it;
       }
@@ -160,8 +181,18 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
     if (sessions_.size() >= options_.sessions_max) {
       return absl::ResourceExhaustedError("too many upload sessions are open");
     }
+    session->busy = session->unsettled.has_value();
     sessions_[session->id] = session;
     session_of_source_[session->source] = session->id;
+  }
+  // A commit of unknown outcome moves the head or does not: that has to be known before the head is told.
+  if (session->busy) {
+    absl::Status settled = SettleEarlierCommit(*session);
+    absl::MutexLock lock(&mu_);
+    session->busy = false;
+    if (!settled.ok()) session->failed = settled;
+    session_idle_.NotifyAll();
+    RETURN_IF_ERROR(settled);
   }
   SessionInfo info;
   info.id = session->id;
@@ -205,8 +236,7 @@ absl::Status Repository::CloseSession(const Principal& who, const SessionId& id)
     closing->failed = absl::AbortedError("the upload session was closed");
     return absl::OkStatus();
   }
-  session_of_source_.erase((*session)->source);
-  sessions_.erase(id);
+  EraseSession(id);
   return absl::OkStatus();
 }
 
@@ -228,13 +258,12 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
     std::optional<uint32_t> uploader;
     if (session->new_pages.contains(ids[i])) {
       uploader = session->agent;
-    } else if (const std::vector<ChunkLocation>& all = (*copies)[i]; !all.empty()) {
+    } else if (const std::vector<ChunkLocation>& all = (*copies)[i]; !all.empty() && !all[0].damaged) {
       // S2: a page is promised only if a committed snapshot reaches it.
       if (all[0].type == ChunkType::kTree && !all[0].committed) continue;
-      if (damaged_.contains(ids[i])) continue;  // sent again, it has a good copy
       uploader = HasCopyOf(session->agent, all) ? session->agent : all[0].uploader;
     } else if (pending[i]) {
-      uploader = pending[i];
+      uploader = pending[i];  // also of what is damaged: it is being sent again
     }
     if (!uploader) continue;
     KnownId known;
@@ -242,10 +271,7 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
     session->known.insert(known);
     answers[i] = *uploader == session->agent ? HaveAnswer::kOwn : HaveAnswer::kForeign;
   }
-  if (session->known.size() > options_.session_known_ids_max) {
-    session->failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
-    return session->failed;
-  }
+  RETURN_IF_ERROR(CountIds(*session));
   return answers;
 }
 
@@ -285,7 +311,8 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
       in_message.insert(self);
       // Stored already (another stream was faster, or an interrupted run left it): the bytes need not be kept twice.
       // Another agent's copy does not count: the server cannot tell whether it is good.
-      if (HasCopyOf(session->agent, (*copies)[i]) && damaged_.erase(h.id) == 0) continue;
+      const std::vector<ChunkLocation>& all = (*copies)[i];
+      if (HasCopyOf(session->agent, all) && !all[0].damaged) continue;
       PoolRecord pool{&h, records[i].header_bytes, records[i].body};
       (h.type == ChunkType::kTree ? tree : data).push_back(pool);
     }
@@ -317,10 +344,7 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
     counters_.bytes_appended += r.header.sealed_length;
   }
   counters_.records_appended += records.size();
-  if (session->known.size() + session->page_links > options_.session_known_ids_max) {
-    session->failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
-  }
-  return session->failed;
+  return CountIds(*session);
 }
 
 absl::Status Repository::Barrier(const Principal& who, const SessionId& id) {
@@ -362,6 +386,16 @@ absl::StatusOr<CommitResult> Repository::Commit(const Principal& who, const Sess
   return result;
 }
 
+// The same record again as the next thing settles it and writes nothing twice. The session is busy, so only this thread
+// looks at it.
+absl::Status Repository::SettleEarlierCommit(Session& session) {
+  if (session.unsettled && !catalog_.Find(session.unsettled->manifest)) {
+    RETURN_IF_ERROR(Annotate(log_->Append(*session.unsettled).status(), "settling an earlier commit of the source"));
+  }
+  session.unsettled.reset();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::string_view manifest,
                                                     std::vector<ChunkId>* missing) {
   // 1. Is it a manifest, and the next of its source? The source has one session, so nobody else moves its head.
@@ -375,12 +409,7 @@ absl::StatusOr<CommitResult> Repository::CommitImpl(Session& session, std::strin
       core.agent() != session.agent) {
     return absl::InvalidArgumentError("the manifest belongs to another repository, source or agent than the session");
   }
-  // The same record again as the next thing settles it and writes nothing twice; this session is busy, so only this
-  // thread looks at it.
-  if (session.unsettled && !catalog_.Find(session.unsettled->manifest)) {
-    RETURN_IF_ERROR(Annotate(log_->Append(*session.unsettled).status(), "settling an earlier commit of the source"));
-  }
-  session.unsettled.reset();
+  RETURN_IF_ERROR(SettleEarlierCommit(session));
   if (std::optional<CatalogSnapshot> known = catalog_.Find(parsed->id); known && !known->deleted) {
     return CommitResult{parsed->id, known->server_time};  // it was this one
   }
@@ -503,10 +532,26 @@ absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<Chu
   }
   if (damaged) {
     answer = absl::DataLossError(answer.status().message());
-    absl::MutexLock lock(&mu_);
-    if (damaged_.size() < kDamagedMax) damaged_.insert(id);
+    NoteDamage(id);
   }
   return sink.OnRecord(number, std::move(answer));
+}
+
+// It is not promised until it was sent again, and neither is what is above it, so that the next backup heals it.
+void Repository::NoteDamage(const ChunkId& id) {
+  absl::StatusOr<std::shared_ptr<ChunkIndex>> idx = index();
+  absl::Status marked = idx.ok() ? (*idx)->MarkDamaged({&id, 1}) : idx.status();
+  if (!marked.ok()) Warn(absl::StrCat("a damaged chunk could not be noted in the index: ", marked.message()));
+}
+
+absl::Status Repository::NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids) {
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
+  ASSIGN_OR_RETURN(auto copies, idx->LookupAll(ids));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    // With several copies the newest is the one to be read, and it is the reader's first that did not open.
+    if (copies[i].size() == 1) NoteDamage(ids[i]);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
@@ -516,7 +561,7 @@ absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> id
     return idx->LookupAll(ids);
   };
   auto looked_up = look_up();
-  if (absl::IsDataLoss(looked_up.status())) {
+  if (absl::IsDataLoss(looked_up.status()) || IsIndexMissing()) {
     NoteIndex(looked_up.status()).IgnoreError();
     RETURN_IF_ERROR(ReopenIndexIfBroken());
     looked_up = look_up();
@@ -553,10 +598,7 @@ absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> id
       answered = retry.failed.empty();
     }
     if (answered) continue;
-    {
-      absl::MutexLock lock(&mu_);
-      if (damaged_.size() < kDamagedMax) damaged_.insert(ids[number]);
-    }
+    NoteDamage(ids[number]);
     RETURN_IF_ERROR(sink.OnRecord(number, status));
   }
   absl::MutexLock lock(&mu_);
@@ -574,6 +616,7 @@ absl::StatusOr<std::string> Repository::GetManifest(const Principal& who, const 
     }
     return absl::NotFoundError("no such snapshot");
   }
+  if (absl::IsOutOfRange(bytes.status())) return absl::DataLossError(bytes.status().message());
   RETURN_IF_ERROR(bytes.status());
   bytes = OpenManifestBlob(*bytes, id, key_);
   if (!bytes.ok() || ManifestIdOf(*bytes) != id) {
@@ -617,7 +660,10 @@ std::vector<std::string> Repository::warnings() const {
   return warnings_;
 }
 
-absl::Status Repository::status() const { return log_->status(); }
+absl::Status Repository::status() const {
+  RETURN_IF_ERROR(log_->status());
+  return index().status();
+}
 
 void Repository::Warn(std::string message) {
   absl::MutexLock lock(&mu_);

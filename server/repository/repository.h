@@ -77,6 +77,7 @@ struct RepositoryOptions {
   std::string spool_directory;              // exists; same file system as a file storage, so that packs move by rename
   std::string server_id;                    // for people, in the log
   size_t session_known_ids_max = 8u << 20;  // chunks that one session may upload or be promised
+  size_t known_ids_max = 24u << 20;         // and all sessions together: 16 to 32 bytes each
   size_t sessions_max = 4096;
   absl::Duration session_idle = absl::Seconds(60);  // without a first stream, before another run may replace it; when
                                                     // all its streams have ended, that is at once
@@ -113,6 +114,8 @@ class Repository {
 
   // Answers every id once, in storage order. `verify`: look for an undamaged copy when there are several.
   absl::Status Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink);
+  // A reader could not open what it got of these, whatever its digest says: they are taken again when they are sent.
+  absl::Status NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids);
   absl::StatusOr<std::string> GetManifest(const Principal& who, const ManifestId& id);
   const Catalog& catalog() const { return catalog_; }
   absl::Status DeleteSnapshot(const Principal& who, const ManifestId& id, std::string_view reason);
@@ -134,20 +137,31 @@ class Repository {
   absl::Status ReconcileIndex(bool* lost);
   absl::Status OpenLog();
   absl::Status RecoverManifests(bool log_has_holes);
+  std::vector<ChunkId> LiveRoots() const;
   absl::Status MarkLivePages();
-  absl::Status MarkPagesFrom(const std::vector<ChunkId>& roots);
+  // Takes the marks from pages above chunks that turned out to be damaged.
+  absl::Status RenewStaleMarks();
+  enum class MarkWalk { kUnmarkedOnly, kAll };
+  absl::Status MarkPagesFrom(const std::vector<ChunkId>& roots, MarkWalk walk);
   absl::Status IndexPack(const PackSummary& summary);
   absl::Status ReadNewestCopy(const ChunkId& id, const std::vector<ChunkLocation>& copies, size_t number,
                               RecordReadSink& sink);
   // UNAVAILABLE until it is complete: an index in the making says "not here" of what is here.
   absl::StatusOr<std::shared_ptr<ChunkIndex>> index() const;
   absl::StatusOr<std::shared_ptr<ChunkIndex>> UnfinishedIndex() const;
+  class IndexWork;  // one at a time
+  absl::Status CloseIndex();
   absl::Status MakeIndex(bool from_nothing);
   // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
   absl::Status NoteIndex(absl::Status status);
-  absl::Status ReopenIndexIfBroken() ABSL_LOCKS_EXCLUDED(reopen_mu_);
+  bool IsIndexMissing() const;  // and nobody is making it
+  void NoteDamage(const ChunkId& id);
+  absl::Status ReopenIndexIfBroken();
   absl::StatusOr<std::shared_ptr<Session>> FindSession(const Principal& who, const SessionId& id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CountIds(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EraseSession(const SessionId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status SettleEarlierCommit(Session& session);
   absl::StatusOr<CommitResult> CommitImpl(Session& session, std::string_view manifest, std::vector<ChunkId>* missing);
   void Warn(std::string message);
   void CrashPoint(std::string_view name) {
@@ -166,9 +180,11 @@ class Repository {
   std::unique_ptr<RepositoryLog> log_;
   std::unique_ptr<PackPool> packs_;
 
-  absl::Mutex reopen_mu_ ABSL_ACQUIRED_BEFORE(index_mu_);  // one thread at a time makes the index anew
-  mutable absl::Mutex index_mu_;                           // the pointer only
+  mutable absl::Mutex index_mu_;  // never held over a call of the storage or the index
+  WaitQueue index_free_;
+  bool index_busy_ ABSL_GUARDED_BY(index_mu_) = false;  // a thread makes the index, or its marks, anew
   std::shared_ptr<KvStore> kv_ ABSL_GUARDED_BY(index_mu_);
+  std::weak_ptr<KvStore> closing_kv_ ABSL_GUARDED_BY(index_mu_);  // the last one that was let go
   std::shared_ptr<ChunkIndex> index_ ABSL_GUARDED_BY(index_mu_);
   absl::Status index_status_ ABSL_GUARDED_BY(index_mu_);
   bool index_complete_ ABSL_GUARDED_BY(index_mu_) = false;
@@ -177,7 +193,7 @@ class Repository {
   WaitQueue session_idle_;
   absl::flat_hash_map<SessionId, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, SessionId, std::less<>> session_of_source_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_set<ChunkId> damaged_ ABSL_GUARDED_BY(mu_);  // no copy was readable: not promised until sent again
+  uint64_t ids_held_ ABSL_GUARDED_BY(mu_) = 0;  // by all sessions
   std::vector<std::string> warnings_ ABSL_GUARDED_BY(mu_);
   RepositoryStatistics counters_ ABSL_GUARDED_BY(mu_);
 };

@@ -118,8 +118,11 @@ absl::Status FileBlobStore::Settle(const std::string& relative) {
     version = directory.version;
   }
   absl::Status status = io_.files.SyncDirectory(PathOf(relative));
-  // A file system that became read-only still gives its blobs back.
-  if (absl::IsPermissionDenied(status)) return absl::OkStatus();
+  // A file system that is read-only still gives its blobs back. But one that became so after a rename of ours may have
+  // lost it: what is seen of it is in memory only.
+  if (absl::IsPermissionDenied(status)) {
+    return version == 0 ? absl::OkStatus() : absl::UnavailableError(status.message());
+  }
   RETURN_IF_ERROR(status);
   absl::MutexLock lock(&mu_);
   Directory& directory = directories_[relative];

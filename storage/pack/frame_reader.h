@@ -27,7 +27,8 @@ class FrameReader {
   FrameReader(ReadRange read, uint64_t bytes, const PackSealer& sealer, PackKind kind)
       : read_(std::move(read)), bytes_(bytes), sealer_(sealer), kind_(kind) {}
 
-  // The frame of that number at `offset`; nullopt when none opens there. Fails only if reading does.
+  // The frame of that number at `offset`; nullopt when none opens there. Fails only if reading does; what a bad sector
+  // (EIO) holds counts as damaged.
   absl::StatusOr<std::optional<ScannedFrame>> Read(uint64_t offset, uint64_t frame);
   // Looks behind a damaged place for a frame that opens, numbered `*frame` or up to kFramesSkippedMax more; sets *frame
   // and *offset to it. False when there is none.
@@ -44,6 +45,7 @@ class FrameReader {
   const PackKind kind_;
   std::string window_;
   uint64_t window_start_ = 0;
+  uint64_t bad_begin_ = 0, bad_end_ = 0;  // the last window that could not be read as a whole
 };
 
 }  // namespace holdfast

@@ -216,6 +216,7 @@ absl::StatusOr<PackEntry> PackWriter::Append(const RecordHeader& header, std::st
   }
 
   PackEntry entry;
+  entry.frame_number = static_cast<uint32_t>(w.entries.size());
   entry.header = header;
   entry.body_offset = end - body_bytes;
   Blake3 hash;

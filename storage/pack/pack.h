@@ -39,8 +39,9 @@ struct CatalogKey {
 };
 
 struct PackEntry {
-  uint64_t body_offset = 0;  // of the sealed body in the blob
-  Digest digest;             // BLAKE3 of the sealed body
+  uint32_t frame_number = 0;  // not the ordinal in a list where records are lost
+  uint64_t body_offset = 0;   // of the sealed body in the blob
+  Digest digest;              // BLAKE3 of the sealed body
   RecordHeader header;
 };
 

@@ -191,6 +191,7 @@ absl::StatusOr<std::vector<PackEntry>> DecodeTrailer(std::string_view trailer, u
   ByteReader r(trailer);
   for (uint32_t i = 0; i < record_count; ++i) {
     PackEntry entry;
+    entry.frame_number = i;
     entry.body_offset = r.U64();
     std::string_view digest = r.Bytes(kDigestBytes);
     if (!r.ok()) return absl::DataLossError("pack trailer too short");

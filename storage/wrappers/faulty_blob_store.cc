@@ -1,6 +1,9 @@
 #include "storage/wrappers/faulty_blob_store.h"
 
 #include <algorithm>
+#include <cerrno>
+
+#include "core/io/errno_status.h"
 
 namespace holdfast {
 namespace {
@@ -109,7 +112,20 @@ absl::Status FaultyBlobStore::Put(const BlobName& name, BlobSource& source, PutM
   return PutBytes(inner_, name, bytes, mode);
 }
 
+void FaultyBlobStore::AddBadSector(std::string_view name, uint64_t offset, uint64_t bytes) {
+  absl::MutexLock lock(&mu_);
+  bad_sectors_.push_back({std::string(name), offset, bytes});
+}
+
 absl::Status FaultyBlobStore::Get(const BlobName& name, uint64_t offset, absl::Span<char> out) {
+  {
+    absl::MutexLock lock(&mu_);
+    for (const BadSector& bad : bad_sectors_) {
+      if (bad.name == name.str() && offset < bad.offset + bad.bytes && offset + out.size() > bad.offset) {
+        return ErrnoStatus(EIO, "reading", name.str());
+      }
+    }
+  }
   Chosen chosen = Choose(BlobOperation::kGet, name.str());
   if (!chosen.fault.has_value()) return inner_.Get(name, offset, out);
   switch (*chosen.fault) {

@@ -46,6 +46,8 @@ class FaultyBlobStore : public BlobStore {
   void AddFault(ScriptedBlobFault fault);
   // How many of 1,000 operations suffer the fault, where it means something for the operation.
   void SetRate(BlobFault fault, int per_mille);
+  // Every Get of a range that overlaps fails as a disk does there (EIO). Cleared by nothing.
+  void AddBadSector(std::string_view name, uint64_t offset, uint64_t bytes);
   void ClearFaults();
   uint64_t faults_injected() const;
   uint64_t operations(BlobOperation operation) const;
@@ -68,6 +70,11 @@ class FaultyBlobStore : public BlobStore {
   mutable absl::Mutex mu_;
   std::mt19937_64 random_ ABSL_GUARDED_BY(mu_);
   std::vector<ScriptedBlobFault> script_ ABSL_GUARDED_BY(mu_);
+  struct BadSector {
+    std::string name;
+    uint64_t offset, bytes;
+  };
+  std::vector<BadSector> bad_sectors_ ABSL_GUARDED_BY(mu_);
   std::array<int, kBlobFaults> per_mille_ ABSL_GUARDED_BY(mu_){};
   std::array<uint64_t, kBlobOperations> operations_ ABSL_GUARDED_BY(mu_){};
   uint64_t faults_injected_ ABSL_GUARDED_BY(mu_) = 0;

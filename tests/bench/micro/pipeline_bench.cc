@@ -98,6 +98,7 @@ void BM_IndexLookup(benchmark::State& state) {
     summary.bytes = 1 << 20;
     for (int i = 0; i < 10000; ++i) {
       PackEntry entry;
+      entry.frame_number = static_cast<uint32_t>(i);
       for (uint8_t& b : entry.header.id.bytes) b = static_cast<uint8_t>(random());
       entry.header.sealed_length = 100;
       entry.body_offset = 200 + 200 * static_cast<uint64_t>(i);
