@@ -17,6 +17,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kShownMax = 10;  // candidates in a message
+constexpr char kUsagePayload[] = "holdfast/usage";
 
 bool IsHex(std::string_view s) {
   return !s.empty() && s.size() <= 64 &&
@@ -53,8 +54,11 @@ std::string UserAtHost() {
   return EscapeInvalidUtf8(out + "@" + host);
 }
 
-bool SourceMatches(std::string_view label, std::string_view wanted) {
+bool SourceMatches(std::string_view label, std::string_view given) {
+  // Labels are made of paths without a slash at the end, and are UTF-8.
+  std::string wanted = EscapeInvalidUtf8(given);
   if (label == wanted) return true;
+  while (wanted.size() > 1 && wanted.back() == '/') wanted.pop_back();
   return !wanted.empty() && wanted[0] == '/' && label.size() > wanted.size() &&
          label[label.size() - wanted.size() - 1] == ':' && label.substr(label.size() - wanted.size()) == wanted;
 }
@@ -85,6 +89,13 @@ Json SnapshotJson(const ListedSnapshot& s) {
   return out;
 }
 
+absl::Status AsUsage(absl::Status status) {
+  if (!status.ok()) status.SetPayload(kUsagePayload, absl::Cord());
+  return status;
+}
+
+bool IsUsage(const absl::Status& status) { return status.GetPayload(kUsagePayload).has_value(); }
+
 std::string ExplainFailure(const absl::Status& status) {
   std::string message(status.message());
   const bool has_advice = absl::StrContains(message, "\n  ");
@@ -94,7 +105,7 @@ std::string ExplainFailure(const absl::Status& status) {
       if (!has_advice) {
         message +=
             "\n  The server may have stopped: start it with \"holdfastd &\" and run the command again. What had "
-            "arrived is not sent again.";
+            "arrived of a backup is not sent again.";
       }
       break;
     case absl::StatusCode::kDataLoss:
@@ -167,7 +178,10 @@ absl::StatusOr<Connection*> Context::connection() {
     ASSIGN_OR_RETURN(const MachinePaths* found, paths());
     address = "unix:" + found->socket();
   }
-  ASSIGN_OR_RETURN(connection_, Connection::Connect(address));
+  absl::StatusOr<std::unique_ptr<Connection>> connected = Connection::Connect(address);
+  // Wrong is the address, whoever gave it.
+  if (absl::IsInvalidArgument(connected.status())) return AsUsage(connected.status());
+  ASSIGN_OR_RETURN(connection_, std::move(connected));
   return connection_.get();
 }
 
@@ -180,7 +194,7 @@ absl::StatusOr<std::vector<v1::RepositoryInfo>> Context::ListRepositories() {
 }
 
 absl::StatusOr<RepositoryAccess::Place> Context::PlaceOf(const std::string& repository) {
-  RETURN_IF_ERROR(CheckRepositoryName(repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(repository)));
   ASSIGN_OR_RETURN(const MachinePaths* found, paths());
   return RepositoryAccess::Place{repository, found->config, UserAtHost()};
 }
@@ -275,13 +289,18 @@ absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& reposito
     return *latest;
   }
   if (!IsHex(wanted)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is not a snapshot: give an id, the beginning of one, or \"latest\""));
+    return AsUsage(absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is not a snapshot: give an id, the beginning of one, or \"latest\"")));
   }
   ASSIGN_OR_RETURN(std::vector<ListedSnapshot> found, ListSnapshots(repository, source, wanted));
   if (found.empty()) {
     return absl::NotFoundError(absl::StrCat("no snapshot has an id that begins with ", wanted,
                                             "\n  See what there is with: holdfast snapshot list"));
+  }
+  for (const ListedSnapshot& s : found) {
+    if (!HexEncode(s.id.view()).starts_with(wanted)) {
+      return absl::DataLossError("the server answers with another snapshot than was asked for");
+    }
   }
   if (found.size() > 1) {
     return absl::InvalidArgumentError(
@@ -290,7 +309,9 @@ absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& reposito
   return found[0];
 }
 
-absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& repository, const ManifestId& id) {
+absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& repository,
+                                                            const ListedSnapshot& listed) {
+  const ManifestId& id = listed.id;
   ASSIGN_OR_RETURN(Connection * server, connection());
   // Whether the keys are right is said before anything else.
   ASSIGN_OR_RETURN(RepositoryAccess * access, Access(repository));
@@ -310,8 +331,13 @@ absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& r
     ASSIGN_OR_RETURN(access, OwnerAccess(repository));
     opened = access->OpenSnapshot(reply.manifest(), id);
   }
+  // The server has the snapshot: NOT_FOUND is kept for one that is gone.
+  if (absl::IsNotFound(opened.status())) opened = absl::FailedPreconditionError(opened.status().message());
   if (!opened.ok()) return Annotate(opened.status(), "snapshot " + ShortId(id));
   out->opened = *std::move(opened);
+  if (out->opened.manifest.core.SerializeAsString() != listed.core.SerializeAsString()) {
+    return absl::DataLossError(absl::StrCat("snapshot ", ShortId(id), " is not what the server's list says of it"));
+  }
   out->source = std::make_unique<RpcChunkSource>(*server, repository, out->opened.sealing);
   out->reader =
       std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root, out->opened.manifest.core.root_level());

@@ -26,7 +26,8 @@ struct CommonOptions {
   bool json = false;
 };
 
-// A snapshot in the list that the server keeps. Nothing in it is authenticated: for display and for choosing.
+// A snapshot in the list that the server keeps. Nothing in it is authenticated: for display and for choosing, of which
+// Open checks that it chose right.
 struct ListedSnapshot {
   ManifestId id;
   pb::ManifestCore core;
@@ -83,7 +84,8 @@ class Context {
   // An id, a unique prefix, or "latest". NOT_FOUND; INVALID_ARGUMENT when several match.
   absl::StatusOr<ListedSnapshot> FindSnapshot(const std::string& repository, const std::string& text,
                                               const std::string& source);
-  absl::StatusOr<std::unique_ptr<OpenSnapshot>> Open(const std::string& repository, const ManifestId& id);
+  // DATA_LOSS also when the snapshot is not what the list said of it: then it was chosen by a lie.
+  absl::StatusOr<std::unique_ptr<OpenSnapshot>> Open(const std::string& repository, const ListedSnapshot& listed);
 
  private:
   const CommonOptions& options_;
@@ -94,8 +96,8 @@ class Context {
   std::map<std::string, std::unique_ptr<RepositoryAccess>> agents_, owners_;  // by repository
 };
 
-// True when `wanted` is the label, or the path in the label.
-bool SourceMatches(std::string_view label, std::string_view wanted);
+// True when `given` is the label, or the path in the label.
+bool SourceMatches(std::string_view label, std::string_view given);
 // user@host of this process.
 std::string UserAtHost();
 // The fields every list of snapshots has.
@@ -103,6 +105,9 @@ Json SnapshotJson(const ListedSnapshot& snapshot);
 std::string ShortId(const ManifestId& id);
 // The last component of the source's path: what a snapshot of a single file is called.
 std::string SourceName(const OpenSnapshot& snapshot);
+// Marks an error as the caller's: exit status 64 and not 2.
+absl::Status AsUsage(absl::Status status);
+bool IsUsage(const absl::Status& status);
 // The message of a failed command, with what to do about it.
 std::string ExplainFailure(const absl::Status& status);
 

@@ -3,10 +3,12 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -59,6 +61,34 @@ CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vect
 
 namespace {
 
+// The word in the place of a command that is none; empty: all is well, or another error.
+std::string UnknownCommand(CLI::App& app, int argc, char** argv) {
+  CLI::App* at = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const std::vector<CLI::App*> commands = at->get_subcommands([](CLI::App*) { return true; });
+    if (word.empty() || word[0] == '-' || commands.empty()) return "";
+    auto found = std::find_if(commands.begin(), commands.end(), [&](CLI::App* c) { return c->check_name(word); });
+    if (found == commands.end()) return word;
+    at = *found;
+  }
+  return "";
+}
+
+// "--exclude", "-x": every option whose value is the next argument.
+std::set<std::string> OptionsWithValues(const CLI::App& app) {
+  std::set<std::string> out;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional() || option->get_type_size() == 0) continue;
+    for (const std::string& name : option->get_lnames()) out.insert("--" + name);
+    for (const std::string& name : option->get_snames()) out.insert("-" + name);
+  }
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    out.merge(OptionsWithValues(*command));
+  }
+  return out;
+}
+
 int Run(int argc, char** argv) {
   CommandLine line;
   CLI::App& app = line.app;
@@ -82,14 +112,21 @@ int Run(int argc, char** argv) {
   AddRestoreCommand(line);
   AddInspectCommands(line);
 
-  // CLI11 takes "[a,b]" as a list where a positional argument may be repeated: such a path is spelled differently.
+  if (argc > 1) {
+    if (std::string wrong = UnknownCommand(app, argc, argv); !wrong.empty()) {
+      fprintf(stderr, "holdfast: \"%s\" is not a command; see \"holdfast --help\"\n", EscapeForTerminal(wrong).c_str());
+      return static_cast<int>(ExitCode::kUsage);
+    }
+  }
+  // CLI11 takes "[a,b]" as a list where a positional argument may be repeated, and "++" as an end: such paths are
+  // spelled differently.
+  const std::set<std::string> with_values = OptionsWithValues(app);
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {
     std::string argument = argv[i];
-    const bool is_value = i > 1 && argv[i - 1][0] == '-' && std::string_view(argv[i - 1]) != "--";
-    if (!is_value && argument.size() > 1 && argument.front() == '[' && argument.back() == ']') {
-      argument = "./" + argument;
-    }
+    const bool is_value = with_values.contains(argv[i - 1]);
+    const bool is_list = argument.size() > 1 && argument.front() == '[' && argument.back() == ']';
+    if (!is_value && (is_list || argument == "++")) argument = "./" + argument;
     arguments.insert(arguments.begin(), std::move(argument));  // parse() wants them last first
   }
   try {
@@ -109,8 +146,15 @@ int Run(int argc, char** argv) {
   if (result.ok()) return static_cast<int>(*result);
   // A reader that left ("| head") needs no message.
   if (absl::IsCancelled(flushed)) return static_cast<int>(ExitCode::kFailed);
+  const ExitCode code = IsUsage(result.status()) ? ExitCode::kUsage : ExitCode::kFailed;
+  if (context.json() && !context.out().has_written()) {
+    Json out;
+    out["error"] = EscapeInvalidUtf8(StdView(result.status().message()));
+    context.out().WriteJson(out).IgnoreError();
+    context.out().Flush().IgnoreError();
+  }
   fprintf(stderr, "holdfast: %s\n", ExplainFailure(result.status()).c_str());
-  return static_cast<int>(ExitCode::kFailed);
+  return static_cast<int>(code);
 }
 
 }  // namespace
@@ -120,6 +164,7 @@ int main(int argc, char** argv) {
   // Keys and passwords are in memory: no core dumps. A closed pipe is an error of a write and not a signal.
   rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
+  holdfast::OccupyStandardDescriptors();
   holdfast::RaiseOpenFilesLimit();
   signal(SIGPIPE, SIG_IGN);
   // Buffers of a chunk's size come and go: mapping and zeroing them anew every time costs a fifth of a backup.

@@ -84,7 +84,8 @@ std::string ModeText(const Entry& e) {
   return out;
 }
 
-int64_t UnixNanos(const Timestamp& t) { return t.seconds * 1000000000 + t.nanos; }
+// Not in nanoseconds of 64 bits, which end in 2262.
+absl::Time ToTime(const Timestamp& t) { return absl::FromUnixSeconds(t.seconds) + absl::Nanoseconds(t.nanos); }
 
 std::string EntryLine(const Entry& e, const std::string& path) {
   const std::string owner = e.owner_name.empty() ? absl::StrCat(e.uid) : EscapeForTerminal(e.owner_name);
@@ -113,7 +114,7 @@ Json EntryJson(const Entry& e, const std::string& path) {
   out["gid"] = e.gid;
   if (!e.owner_name.empty()) SetName(out, "owner", e.owner_name);
   if (!e.group_name.empty()) SetName(out, "group", e.group_name);
-  out["mtime"] = FormatTimeJson(UnixNanos(e.mtime));
+  out["mtime"] = FormatTimeJson(ToTime(e.mtime));
   out["links"] = e.link_count;
   if (e.type == EntryType::kSymlink) SetName(out, "target", e.symlink_target);
   if (e.type == EntryType::kCharDevice || e.type == EntryType::kBlockDevice) {
@@ -126,9 +127,9 @@ Json EntryJson(const Entry& e, const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<OpenSnapshot>> OpenNamed(Context& context, const InspectArguments& arguments,
                                                         const std::string& text) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   ASSIGN_OR_RETURN(ListedSnapshot listed, context.FindSnapshot(arguments.repository, text, arguments.source));
-  return context.Open(arguments.repository, listed.id);
+  return context.Open(arguments.repository, listed);
 }
 
 absl::Status NoSuchPath(const absl::Status& status, const SnapshotPath& what, const OpenSnapshot& snapshot) {
@@ -138,12 +139,20 @@ absl::Status NoSuchPath(const absl::Status& status, const SnapshotPath& what, co
                                           "\n  See what there is with: holdfast ls ", ShortId(snapshot.id)));
 }
 
+// A snapshot of a single file has it as its root, which has no name of its own.
+absl::StatusOr<Entry> LookupIn(const OpenSnapshot& snapshot, const Components& path) {
+  absl::StatusOr<Entry> found = snapshot.reader->LookupPath(path);
+  if (!absl::IsNotFound(found.status()) || path.size() != 1 || path[0] != SourceName(snapshot)) return found;
+  absl::StatusOr<Entry> root = snapshot.reader->LookupPath({});
+  return root.ok() && root->type != EntryType::kDirectory ? root : found;
+}
+
 // --- ls and cat -----------------------------------------------------------------------------------
 
 absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context) {
   const SnapshotPath what = ParseSnapshotPath(arguments.first);
   ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, OpenNamed(context, arguments, what.snapshot));
-  absl::StatusOr<Entry> top = snapshot->reader->LookupPath(what.path);
+  absl::StatusOr<Entry> top = LookupIn(*snapshot, what.path);
   if (!top.ok()) return NoSuchPath(top.status(), what, *snapshot);
   JsonArray json(context.out());
   auto show = [&](const Entry& entry, const std::string& path) -> absl::Status {
@@ -181,7 +190,7 @@ absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context)
 absl::StatusOr<ExitCode> Cat(const InspectArguments& arguments, Context& context) {
   const SnapshotPath what = ParseSnapshotPath(arguments.first);
   ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, OpenNamed(context, arguments, what.snapshot));
-  absl::StatusOr<Entry> entry = snapshot->reader->LookupPath(what.path);
+  absl::StatusOr<Entry> entry = LookupIn(*snapshot, what.path);
   if (!entry.ok()) return NoSuchPath(entry.status(), what, *snapshot);
   const std::string path = EscapeForTerminal("/" + JoinComponents(what.path));
   if (entry->type == EntryType::kSymlink) {
@@ -195,6 +204,7 @@ absl::StatusOr<ExitCode> Cat(const InspectArguments& arguments, Context& context
   if (entry->flags & kEntryReadFailed) {
     return absl::FailedPreconditionError(path + " could not be read when the snapshot was made: it has no content");
   }
+  entry->xattr_chunk.reset();  // not needed, so it may be lost
   RETURN_IF_ERROR(snapshot->reader->ResolveSideChunks(*entry));
   absl::Status status =
       ReadContent(*snapshot->reader, *entry, [&](std::string_view bytes) { return context.out().Write(bytes); });
@@ -204,8 +214,21 @@ absl::StatusOr<ExitCode> Cat(const InspectArguments& arguments, Context& context
 
 // --- diff -----------------------------------------------------------------------------------------
 
+// Large holes are not among the chunks that a digest is made of.
+bool SameLargeHoles(const Entry& a, const Entry& b) {
+  if (a.hole_chunk || b.hole_chunk) return a.hole_chunk == b.hole_chunk;
+  auto large = [](const Entry& e) {
+    std::vector<Hole> out;
+    for (const Hole& h : e.holes) {
+      if (h.length >= kLargeHoleBytes) out.push_back(h);
+    }
+    return out;
+  };
+  return large(a) == large(b);
+}
+
 bool SameContent(const Entry& a, const Entry& b) {
-  if (a.size != b.size) return false;
+  if (a.size != b.size || !SameLargeHoles(a, b)) return false;
   // Bundles and cuts may differ where the bytes do not.
   if (a.digest && b.digest && a.content.kind == b.content.kind) return *a.digest == *b.digest;
   return a.content == b.content;
@@ -273,7 +296,7 @@ absl::StatusOr<ExitCode> Diff(const InspectArguments& arguments, Context& contex
 // --- verify ---------------------------------------------------------------------------------------
 
 absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   std::vector<ListedSnapshot> chosen;
   const bool is_one = !arguments.first.empty();
   if (is_one) {
@@ -281,6 +304,10 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
     chosen.push_back(std::move(one));
   } else {
     ASSIGN_OR_RETURN(chosen, context.ListSnapshots(arguments.repository, arguments.source));
+    if (chosen.empty() && !arguments.source.empty()) {
+      return absl::NotFoundError("there is no snapshot of source \"" + EscapeForTerminal(arguments.source) +
+                                 "\"\n  See what there is with: holdfast snapshot list");
+    }
     RETURN_IF_ERROR(context.Access(arguments.repository).status());
   }
 
@@ -325,7 +352,7 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
     InterruptScope interrupt(&cancel);
     for (const ListedSnapshot& s : chosen) {
       current = HexEncode(s.id.view());
-      absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s.id);
+      absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s);
       if (!opened.ok() && is_one) {
         failed = opened.status();
         break;
@@ -369,6 +396,10 @@ absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& cont
   if (!failed.ok()) {
     if (WasInterrupted()) return absl::CancelledError("interrupted; what was checked so far is named above if damaged");
     return failed;
+  }
+  if (snapshots.empty() && !not_checked.empty()) {
+    return absl::PermissionDeniedError(
+        "nothing was checked: all snapshots are other agents'; the repository's password opens them");
   }
   if (context.json()) {
     Json out;

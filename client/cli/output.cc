@@ -108,9 +108,11 @@ std::string FormatDuration(double seconds) {
   return absl::StrFormat("%d:%02d", s / 60, s % 60);
 }
 
-std::string FormatTimeJson(int64_t unix_ns) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", absl::FromUnixNanos(unix_ns), absl::UTCTimeZone());
+std::string FormatTimeJson(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", time, absl::UTCTimeZone());
 }
+
+std::string FormatTimeJson(int64_t unix_ns) { return FormatTimeJson(absl::FromUnixNanos(unix_ns)); }
 
 std::string FormatTimeHuman(int64_t unix_ns) {
   return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixNanos(unix_ns), absl::LocalTimeZone());
@@ -118,6 +120,7 @@ std::string FormatTimeHuman(int64_t unix_ns) {
 
 absl::Status Stdout::Write(std::string_view text) {
   if (!failed_.ok()) return failed_;
+  has_written_ = has_written_ || !text.empty();
   if (text.empty() || fwrite(text.data(), 1, text.size(), stdout) == text.size()) return absl::OkStatus();
   const int error = errno;
   failed_ = error == EPIPE

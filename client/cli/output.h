@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/time/time.h"
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
 
@@ -23,9 +24,10 @@ bool IsUtf8(std::string_view bytes);
 // Sets object[key] to the text, and object[key + "_raw_base64"] as well when the text is not the exact bytes.
 void SetName(Json& object, std::string_view key, std::string_view bytes);
 
-std::string FormatBytes(uint64_t bytes);       // "1.4 GiB"
-std::string FormatDuration(double seconds);    // "1:02:03", "0:04"
-std::string FormatTimeJson(int64_t unix_ns);   // UTC, RFC 3339
+std::string FormatBytes(uint64_t bytes);      // "1.4 GiB"
+std::string FormatDuration(double seconds);   // "1:02:03", "0:04"
+std::string FormatTimeJson(absl::Time time);  // UTC, RFC 3339
+std::string FormatTimeJson(int64_t unix_ns);
 std::string FormatTimeHuman(int64_t unix_ns);  // local, to the second
 
 // Standard output. Buffered; a write error is kept and returned by every call from then on, CANCELLED when nobody reads
@@ -35,8 +37,10 @@ class Stdout {
   absl::Status Write(std::string_view text);
   absl::Status WriteJson(const Json& value);  // indented, with a line end
   absl::Status Flush();
+  bool has_written() const { return has_written_; }
 
  private:
+  bool has_written_ = false;
   absl::Status failed_;
 };
 

@@ -1,14 +1,18 @@
 #include "client/cli/password.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 #include "core/io/errno_status.h"
 
@@ -103,6 +107,32 @@ class QuietTerminal {
   bool changed_ = false;
 };
 
+// While it lives, signals that end the process wait, whichever thread gets them: the terminal comes first.
+class SignalsLater {
+ public:
+  SignalsLater() {
+    came.store(0);
+    for (size_t i = 0; i < std::size(kSignals); ++i) {
+      sigaction(kSignals[i], nullptr, &old_[i]);
+      if (old_[i].sa_handler == SIG_IGN) continue;
+      struct sigaction action {};
+      action.sa_handler = [](int signal) { came.store(signal); };
+      sigaction(kSignals[i], &action, nullptr);
+    }
+  }
+  ~SignalsLater() {
+    for (size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &old_[i], nullptr);
+    if (const int signal = came.load(); signal != 0) ::raise(signal);
+  }
+  bool has_come() const { return came.load() != 0; }
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+  static inline std::atomic<int> came{0};
+  struct sigaction old_[std::size(kSignals)];
+};
+constexpr int kLookAtSignals = 200;  // ms: a signal may have gone to another thread
+
 void Say(int fd, std::string_view text) { (void)!::write(fd, text.data(), text.size()); }
 
 absl::StatusOr<SecretString> PromptOnce(int fd, const std::string& prompt) {
@@ -110,8 +140,14 @@ absl::StatusOr<SecretString> PromptOnce(int fd, const std::string& prompt) {
   LineBuffer line;
   bool cancelled = false;
   {
+    SignalsLater later;
     QuietTerminal quiet(fd);
     for (char c;;) {
+      pollfd ready{fd, POLLIN, 0};
+      const int polled = ::poll(&ready, 1, kLookAtSignals);
+      cancelled = later.has_come();
+      if (!cancelled && (polled == 0 || (polled < 0 && errno == EINTR))) continue;
+      if (cancelled) break;
       const ssize_t n = ::read(fd, &c, 1);
       if (n < 0 && errno == EINTR) continue;
       if (n == 1 && c == QuietTerminal::kInterrupt) cancelled = true;

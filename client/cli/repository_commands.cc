@@ -10,15 +10,20 @@
 #include "core/base/repository_name.h"
 #include "core/keys/credentials.h"
 #include "core/keys/recovery_key.h"
+#include "core/keys/settings.h"
 
 namespace holdfast {
 namespace {
 
 constexpr const char* kNewPasswordVariable = "HOLDFAST_NEW_PASSWORD";
+constexpr const char* kAes = "aes-256-gcm";
+constexpr const char* kChaCha = "chacha20-poly1305";
 
 struct RepositoryArguments {
   std::string name = "default";
   bool recovery_key = false;
+  std::string encryption = kAes;
+  bool padding = false;
   std::string new_password_file;
 };
 
@@ -27,8 +32,21 @@ std::string RecoveryKeyAdvice() {
          "and it is shown only now.";
 }
 
+const char* EncryptionName(AeadAlgorithm aead) { return aead == AeadAlgorithm::kChaCha20Poly1305 ? kChaCha : kAes; }
+
+// Shows a recovery key. It works from now on and exists nowhere else: where standard output does not take it, it goes
+// to standard error.
+absl::Status Show(Context& context, const SecretString& printed_key, const absl::Status& written) {
+  absl::Status status = written.ok() ? context.out().Flush() : written;
+  if (!status.ok() && !printed_key.empty()) {
+    context.Say(absl::StrCat("holdfast: the recovery key could not be written to standard output; it is\n  ",
+                             AbslView(printed_key.ExposeView())));
+  }
+  return status;
+}
+
 absl::StatusOr<std::optional<v1::RepositoryInfo>> FindRepository(Context& context, const std::string& name) {
-  RETURN_IF_ERROR(CheckRepositoryName(name));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(name)));
   ASSIGN_OR_RETURN(auto all, context.ListRepositories());
   for (v1::RepositoryInfo& info : all) {
     if (info.name() == name) return std::make_optional(std::move(info));
@@ -54,31 +72,33 @@ absl::StatusOr<ExitCode> Create(const RepositoryArguments& arguments, Context& c
   if (wants_recovery_key) recovery_key = GenerateRecoveryKey(context.io().random);
   RepositoryToCreate repository;
   repository.name = arguments.name;
+  repository.aead = arguments.encryption == kChaCha ? AeadAlgorithm::kChaCha20Poly1305 : AeadAlgorithm::kAes256Gcm;
+  repository.padding = arguments.padding;
   ASSIGN_OR_RETURN(v1::CreateRepositoryRequest request,
                    CreateRepositoryKeys(repository, password, recovery_key, context.io()));
   ASSIGN_OR_RETURN(Connection * server, context.connection());
   v1::CreateRepositoryReply reply;
   RETURN_IF_ERROR(
       server->Call([&](grpc::ClientContext& c) { return server->stub().CreateRepository(&c, request, &reply); }));
+  const SecretString printed_key = wants_recovery_key ? FormatRecoveryKey(recovery_key) : SecretString();
   if (context.json()) {
     Json out;
     out["name"] = arguments.name;
     out["repository_id"] = HexEncode(request.repository_id());
     out["recovery_key"] = nullptr;
-    if (wants_recovery_key) out["recovery_key"] = FormatRecoveryKey(recovery_key).ExposeView();
-    RETURN_IF_ERROR(context.out().WriteJson(out));
+    if (wants_recovery_key) out["recovery_key"] = printed_key.ExposeView();
+    RETURN_IF_ERROR(Show(context, printed_key, context.out().WriteJson(out)));
     return ExitCode::kOk;
   }
   std::string text = absl::StrFormat("Repository \"%s\" created.\n", arguments.name);
   if (wants_recovery_key) {
-    absl::StrAppend(&text, "\nRecovery key:\n  ", AbslView(FormatRecoveryKey(recovery_key).ExposeView()), "\n",
-                    RecoveryKeyAdvice(), "\n");
+    absl::StrAppend(&text, "\nRecovery key:\n  ", AbslView(printed_key.ExposeView()), "\n", RecoveryKeyAdvice(), "\n");
   } else {
     text += "Without the password nobody can read it: \"holdfast repository recovery-key\" prints a spare key.\n";
   }
   text += "For backups without a password: holdfast repository unlock";
   if (arguments.name != "default") text += " " + arguments.name;
-  RETURN_IF_ERROR(context.out().Write(text + "\n"));
+  RETURN_IF_ERROR(Show(context, printed_key, context.out().Write(text + "\n")));
   return ExitCode::kOk;
 }
 
@@ -145,14 +165,21 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
   absl::StatusOr<AgentCredentials> credentials =
       LoadCredentials(context.io().files, RepositoryAccess::CredentialsPath(place));
   std::vector<KeySlot> slots;
+  std::optional<RepositorySettings> settings;
   std::string keys_error;
   absl::StatusOr<v1::GetKeysReply> keys = FetchKeys(*server, arguments.name);
   if (keys.ok()) {
     absl::StatusOr<KeySlots> decoded = DecodeKeySlots(keys->key_slots());
     if (decoded.ok()) slots = decoded->slots;
     if (!decoded.ok()) keys_error = std::string(decoded.status().message());
+    absl::StatusOr<RepositorySettings> decoded_settings = DecodeSettings(keys->settings());
+    if (decoded_settings.ok()) settings = *decoded_settings;
+    if (!decoded_settings.ok() && keys_error.empty()) keys_error = std::string(decoded_settings.status().message());
   } else {
     keys_error = std::string(keys.status().message());
+  }
+  if (credentials.ok() && HexEncode(credentials->repository.view()) != HexEncode(info.repository_id())) {
+    credentials = absl::FailedPreconditionError("no: what is remembered here is of another repository of that name");
   }
   const bool unlocked = credentials.ok();
   const ExitCode code = info.error().empty() && keys_error.empty() ? ExitCode::kOk : ExitCode::kFailed;
@@ -163,6 +190,10 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
     out["unlocked"] = unlocked;
     if (unlocked) out["agent"] = credentials->agent_number;
     if (!keys_error.empty()) out["keys_error"] = EscapeInvalidUtf8(keys_error);
+    if (settings) {
+      out["encryption"] = EncryptionName(settings->aead);
+      out["padding"] = settings->padding;
+    }
     out["key_slots"] = Json::array();
     for (const KeySlot& slot : slots) {
       out["key_slots"].push_back(
@@ -175,6 +206,10 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
       "Repository  %s\nId          %s\nStorage     %s\nSnapshots   %d\nStored      %s in %d packs, %d chunks\n",
       info.name(), HexEncode(info.repository_id()), EscapeForTerminal(info.storage()), info.snapshots(),
       FormatBytes(info.stored_bytes()), info.packs(), info.chunks());
+  if (settings) {
+    absl::StrAppendFormat(&text, "Encryption  %s%s\n", EncryptionName(settings->aead),
+                          settings->padding ? ", sizes padded" : "");
+  }
   for (const KeySlot& slot : slots) {
     absl::StrAppendFormat(&text, "Key         %s, since %s\n", kind(slot), FormatTimeHuman(slot.created_unix_ns));
   }
@@ -220,7 +255,7 @@ NewKeySlot SlotRequest(Context& context, KeySlotKind kind, const std::string& la
 }
 
 absl::StatusOr<ExitCode> ChangePassword(const RepositoryArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.name));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.name)));
   ASSIGN_OR_RETURN(Connection * server, context.connection());
   ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(*server, arguments.name));
   ASSIGN_OR_RETURN(SecretString old_password, context.Password(arguments.name));
@@ -244,7 +279,7 @@ absl::StatusOr<ExitCode> ChangePassword(const RepositoryArguments& arguments, Co
 }
 
 absl::StatusOr<ExitCode> NewRecoveryKey(const RepositoryArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.name));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.name)));
   ASSIGN_OR_RETURN(Connection * server, context.connection());
   RETURN_IF_ERROR(FetchKeys(*server, arguments.name).status());
   ASSIGN_OR_RETURN(SecretString password, context.Password(arguments.name));
@@ -267,13 +302,14 @@ absl::StatusOr<ExitCode> NewRecoveryKey(const RepositoryArguments& arguments, Co
   }
   RETURN_IF_ERROR(replaced_slots);
   if (context.json()) {
-    RETURN_IF_ERROR(context.out().WriteJson(
-        {{"name", arguments.name}, {"recovery_key", printed.ExposeView()}, {"replaced", replaced}}));
+    const Json out = {{"name", arguments.name}, {"recovery_key", printed.ExposeView()}, {"replaced", replaced}};
+    RETURN_IF_ERROR(Show(context, printed, context.out().WriteJson(out)));
     return ExitCode::kOk;
   }
-  RETURN_IF_ERROR(context.out().Write(absl::StrCat(
-      "Recovery key of repository \"", arguments.name, "\":\n  ", AbslView(printed.ExposeView()), "\n",
-      RecoveryKeyAdvice(), "\n", replaced ? "The recovery key before this one does not work any more.\n" : "")));
+  const std::string text = absl::StrCat("Recovery key of repository \"", arguments.name, "\":\n  ",
+                                        AbslView(printed.ExposeView()), "\n", RecoveryKeyAdvice(), "\n",
+                                        replaced ? "The recovery key before this one does not work any more.\n" : "");
+  RETURN_IF_ERROR(Show(context, printed, context.out().Write(text)));
   return ExitCode::kOk;
 }
 
@@ -289,11 +325,19 @@ void AddRepositoryCommands(CommandLine& line) {
     command->add_option("name", arguments->name, "The repository (default: \"default\")")->type_name("NAME");
     return command;
   };
-  add("create", "Make a repository",
-      "Examples:\n  holdfast repository create\n  holdfast repository create photos --recovery-key\n"
-      "  HOLDFAST_PASSWORD=... holdfast repository create --json",
-      Create)
-      ->add_flag("--recovery-key", arguments->recovery_key, "Print a recovery key without asking");
+  CLI::App* create = add("create", "Make a repository",
+                         "Examples:\n  holdfast repository create\n  holdfast repository create photos --recovery-key\n"
+                         "  HOLDFAST_PASSWORD=... holdfast repository create --json",
+                         Create);
+  create->add_flag("--recovery-key", arguments->recovery_key, "Print a recovery key without asking");
+  create
+      ->add_option("--encryption", arguments->encryption,
+                   "aes-256-gcm, or chacha20-poly1305 for machines without AES instructions; stays as it is then")
+      ->type_name("CIPHER")
+      ->check(CLI::IsMember({kAes, kChaCha}))
+      ->capture_default_str();
+  create->add_flag("--padding", arguments->padding,
+                   "Hide the exact sizes of what is stored from the server; takes about 1.5 % more space");
   add("unlock", "Let this machine back up and restore its own snapshots without a password",
       "Keeps what that needs in a file that only you can read. It opens no other machine's snapshots and holds "
       "neither\n"

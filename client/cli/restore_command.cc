@@ -50,6 +50,20 @@ class Observer : public RestoreObserver {
                                        problem.operation, EscapeForTerminal(StdView(problem.status.message()))));
   }
   void OnPhase(RestorePhase phase) override { phase_.store(phase); }
+  // After the restore.
+  void OnNotBackedUp(const std::string& path, const std::string& operation, const char* why, Context& context) {
+    if (json_ && problems_.size() < kProblemsInJsonMax) {
+      Json item;
+      SetName(item, "path", path);
+      item["kind"] = "source";
+      item["operation"] = EscapeInvalidUtf8(operation);
+      item["message"] = why;
+      problems_.push_back(std::move(item));
+    }
+    context.Say(absl::StrFormat("holdfast: %s: not in the snapshot: %s: %s", EscapeForTerminal(path),
+                                EscapeForTerminal(operation), why));
+  }
+  bool has_begun() const { return entries_seen.load() != 0; }
 
   RestorePhase phase() const { return phase_.load(); }
   Json& problems() { return problems_; }
@@ -92,11 +106,32 @@ OverwriteMode ParseOverwrite(const std::string& text) {
   return OverwriteMode::kNever;
 }
 
+// What the backup could not read has no entry that says so, when it could not even be looked at or listed. Names it, as
+// far as it belongs to what is restored, and returns how much there is.
+uint64_t NameWhatWasNotBackedUp(const OpenSnapshot& snapshot, const Components& top,
+                                const std::function<FilterResult(const Components&, bool)>& filter, Observer& observer,
+                                Context& context) {
+  const pb::ManifestSealed& sealed = snapshot.opened.manifest.sealed;
+  uint64_t count = 0;
+  for (const pb::SourceFailure& failure : sealed.failures()) {
+    const Components path = ParseSnapshotPath(":" + failure.path()).path;
+    if (path.size() < top.size() || !std::equal(top.begin(), top.end(), path.begin())) continue;
+    // Files and directories that are marked in the snapshot are named by the restore itself.
+    absl::StatusOr<Entry> entry = snapshot.reader->LookupPath(path);
+    if (entry.ok() && (entry->flags & kEntryReadFailed)) continue;
+    if (filter && filter(path, entry.ok() && entry->type == EntryType::kDirectory) != FilterResult::kRestore) continue;
+    ++count;
+    observer.OnNotBackedUp("/" + JoinComponents(path), failure.operation(), strerror(failure.error_number()), context);
+  }
+  if (top.empty() && !filter) count += sealed.failures_not_named();
+  return count;
+}
+
 absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   const SnapshotPath what = ParseSnapshotPath(arguments.snapshot);
   ASSIGN_OR_RETURN(ListedSnapshot listed, context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
-  ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed.id));
+  ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed));
   const pb::ManifestCore& core = snapshot->opened.manifest.core;
 
   RestoreOptions options;
@@ -160,14 +195,21 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
       return absl::CancelledError(
           "interrupted; the target has part of the snapshot\n  Run it again with --overwrite if-changed to go on.");
     }
-    if (absl::IsNotFound(stats.status())) {
+    if (absl::IsUnavailable(stats.status())) {
+      return absl::UnavailableError(absl::StrCat(
+          stats.status().message(),
+          "\n  The target has part of the snapshot. When the server is back (start it with \"holdfastd &\"), run it "
+          "again with --overwrite if-changed to go on."));
+    }
+    if (absl::IsNotFound(stats.status()) && !observer.has_begun()) {
       return absl::NotFoundError(
           absl::StrCat(stats.status().message(), "\n  See what there is with: holdfast ls ", ShortId(listed.id)));
     }
     return stats.status();
   }
   const double seconds = absl::ToDoubleSeconds(context.io().clock.Monotonic() - start);
-  const ExitCode code = stats->errors() == 0 ? ExitCode::kOk : ExitCode::kIncomplete;
+  const uint64_t not_backed_up = NameWhatWasNotBackedUp(*snapshot, what.path, options.filter, observer, context);
+  const ExitCode code = stats->errors() + not_backed_up == 0 ? ExitCode::kOk : ExitCode::kIncomplete;
   if (context.json()) {
     Json out;
     out["id"] = HexEncode(listed.id.view());
@@ -182,6 +224,7 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
     out["not_reached"] = stats->not_reached;
     out["verified"] = stats->verified;
     out["xattrs_not_restored"] = stats->xattrs_not_restored;
+    out["not_backed_up"] = not_backed_up;
     out["errors"] = stats->errors();
     out["problems"] = std::move(observer.problems());
     out["seconds"] = seconds;
@@ -195,8 +238,17 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
   if (arguments.verify) absl::StrAppendFormat(&text, "Read again and found right: %d files\n", stats->verified);
   RETURN_IF_ERROR(context.out().Write(text));
   if (stats->notes > kNotesShownMax) context.Say(absl::StrFormat("note: and %d more", stats->notes - kNotesShownMax));
+  if (not_backed_up != 0) {
+    context.Say(absl::StrFormat("holdfast: %d things in it could not be backed up: they are not in the snapshot",
+                                not_backed_up));
+  }
   if (stats->errors() != 0) {
-    context.Say(absl::StrFormat("holdfast: %d errors, named above; everything else is restored%s", stats->errors(),
+    const std::string below =
+        stats->not_reached == 0
+            ? ""
+            : absl::StrFormat(", but for %d things in directories that could not be made", stats->not_reached);
+    context.Say(absl::StrFormat("holdfast: %d errors, named above; everything else is restored%s%s", stats->errors(),
+                                below,
                                 stats->target_errors != 0 && arguments.overwrite == "never"
                                     ? "\n  Files that are there already are replaced with --overwrite always or "
                                       "if-changed, and left without an error with skip."

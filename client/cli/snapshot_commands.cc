@@ -170,7 +170,7 @@ absl::Status ExplainCreate(const absl::Status& status) {
 }
 
 absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   ASSIGN_OR_RETURN(RepositoryAccess * access, context.Access(arguments.repository));
   ASSIGN_OR_RETURN(BackupKeys keys, access->MakeBackupKeys());
   // What the server and we write ourselves while a backup runs, and the repository, stay out of it.
@@ -220,7 +220,7 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
 }
 
 absl::StatusOr<ExitCode> List(const ListArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   ASSIGN_OR_RETURN(std::vector<ListedSnapshot> all, context.ListSnapshots(arguments.repository, arguments.source));
   if (context.json()) {
     Json out = Json::array();
@@ -228,7 +228,12 @@ absl::StatusOr<ExitCode> List(const ListArguments& arguments, Context& context) 
     RETURN_IF_ERROR(context.out().WriteJson(out));
     return ExitCode::kOk;
   }
-  if (all.empty()) context.Say("There are no snapshots. Make one with: holdfast snapshot create PATH");
+  if (all.empty() && !arguments.source.empty()) {
+    context.Say("There is no snapshot of source \"" + EscapeForTerminal(arguments.source) +
+                "\". See what there is with: holdfast snapshot list");
+  } else if (all.empty()) {
+    context.Say("There are no snapshots. Make one with: holdfast snapshot create PATH");
+  }
   const std::string* source = nullptr;
   for (const ListedSnapshot& s : all) {
     if (source == nullptr || *source != s.core.source()) {
@@ -244,7 +249,7 @@ absl::StatusOr<ExitCode> List(const ListArguments& arguments, Context& context) 
 }
 
 absl::StatusOr<ExitCode> Show(const ListArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   Json documents = Json::array();
   for (const std::string& text : arguments.snapshots) {
     ASSIGN_OR_RETURN(ListedSnapshot s, context.FindSnapshot(arguments.repository, text, arguments.source));
@@ -252,7 +257,7 @@ absl::StatusOr<ExitCode> Show(const ListArguments& arguments, Context& context) 
     std::unique_ptr<OpenSnapshot> open;
     std::string why = "locked";
     if (context.CanAccessQuietly(arguments.repository)) {
-      absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s.id);
+      absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s);
       if (opened.ok()) open = *std::move(opened);
       if (!opened.ok() && !absl::IsPermissionDenied(opened.status())) return opened.status();
       if (!opened.ok()) why = "another agent's";
@@ -316,7 +321,7 @@ absl::StatusOr<ExitCode> Show(const ListArguments& arguments, Context& context) 
 }
 
 absl::StatusOr<ExitCode> Delete(const ListArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(CheckRepositoryName(arguments.repository));
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
   // All are found before any is deleted.
   std::vector<ListedSnapshot> chosen;
   for (const std::string& text : arguments.snapshots) {

@@ -243,6 +243,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
   absl::Status transport;
   absl::Status status = run.snapshot.ForEachPiece(content, [&](const ChunkPiece& piece) -> absl::Status {
     planned += piece.length;
+    if (planned > length) return contradiction;  // a hostile list may have no end
     std::string bytes(piece.ref.id.view());
     ByteWriter(&bytes).U64(piece.length);
     digest.Update(bytes);

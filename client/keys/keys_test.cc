@@ -19,6 +19,7 @@
 #include "core/io/posix.h"
 #include "core/keys/keys_testing.h"
 #include "core/keys/recovery_key.h"
+#include "core/keys/settings.h"
 #include "proto/holdfast/v1/service.grpc.pb.h"
 
 namespace holdfast {
@@ -180,6 +181,17 @@ TEST_F(KeysTest, RequestHoldsTheCatalogKeyAndNoOtherSecret) {
     EXPECT_EQ(sent.find(std::string(secret)), std::string::npos);
   }
   EXPECT_EQ(request->catalog_key(), owner->keyring.current_epoch().catalog_key.ExposeView());
+}
+
+TEST_F(KeysTest, ANewRepositoryHasTheCipherAndThePaddingThatWereAskedFor) {
+  auto request = CreateRepositoryKeys({"x", kCheapArgon2, AeadAlgorithm::kChaCha20Poly1305, true},
+                                      SecretString("secret"), {}, io_);
+  ASSERT_OK(request.status());
+  EXPECT_EQ(request->aead(), 2u);
+  auto settings = DecodeSettings(request->settings());
+  ASSERT_OK(settings.status());
+  EXPECT_EQ(settings->aead, AeadAlgorithm::kChaCha20Poly1305);
+  EXPECT_TRUE(settings->padding);
 }
 
 TEST_F(KeysTest, WrongPasswordIsUnauthenticated) {

@@ -25,7 +25,8 @@ absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const Repositor
                                                                  const SecretString& recovery_key, Io& io) {
   RepositorySettings settings;
   io.random.Fill(absl::MakeSpan(settings.repository.bytes));
-  settings.padding = kPaddingOfNewRepositories;
+  settings.aead = repository.aead;
+  settings.padding = repository.padding;
   const MasterSecret master = GenerateMasterSecret(io.random);
   const MasterKeys master_keys(master, settings.repository);
 
