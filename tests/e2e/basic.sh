@@ -23,6 +23,7 @@ case_wrong_usage_is_64() {
   expect 64 restore latest
   expect 64 diff latest
   expect 64 repository create one two
+  expect 64 repository create one --encryption rot13
 }
 
 case_help_and_version() {
