@@ -79,7 +79,7 @@ std::string UnknownCommand(CLI::App& app, int argc, char** argv) {
 std::set<std::string> OptionsWithValues(const CLI::App& app) {
   std::set<std::string> out;
   for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional() || option->get_type_size() == 0) continue;
+    if (option->get_positional() || option->get_expected_min() == 0) continue;
     for (const std::string& name : option->get_lnames()) out.insert("--" + name);
     for (const std::string& name : option->get_snames()) out.insert("-" + name);
   }

@@ -56,6 +56,11 @@ absl::StatusOr<MachinePaths> FindMachinePaths() {
 }
 
 absl::Status CheckSocketPath(const std::string& path) {
+  if (path.find(',') != path.npos) {
+    return absl::InvalidArgumentError(absl::StrCat("the socket path ", path,
+                                                   " has a comma, which gRPC takes for the end of an address: set "
+                                                   "XDG_RUNTIME_DIR (or the socket) to another path"));
+  }
   if (path.size() <= kSocketPathBytesMax) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("the socket path ", path, " has ", path.size(), " bytes, but only ",
                                                  kSocketPathBytesMax,

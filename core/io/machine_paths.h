@@ -24,7 +24,7 @@ struct MachinePaths {
 };
 // FAILED_PRECONDITION when no home directory can be found.
 absl::StatusOr<MachinePaths> FindMachinePaths();
-// INVALID_ARGUMENT, with what to do, when it does not fit into a socket address.
+// INVALID_ARGUMENT, with what to do, when it does not fit into a socket address or has a comma.
 absl::Status CheckSocketPath(const std::string& path);
 // "unix:" and the path, as gRPC takes it: a URI, so percent-encoded.
 std::string UnixSocketUri(std::string_view path);

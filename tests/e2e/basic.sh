@@ -17,6 +17,12 @@ case_no_server_is_said() {
 case_wrong_usage_is_64() {
   expect 64
   expect 64 frobnicate
+  expect_said frobnicate
+  expect 64 snapshot lst
+  expect_said lst
+  expect 64 repository create Wrong.Name
+  expect 64 repository list --server tcp:somewhere
+  expect 64 ls zzz
   expect 64 snapshot
   expect 64 snapshot create
   expect 64 snapshot create --no-such-flag "$SOURCE"
@@ -334,6 +340,40 @@ case_a_single_file_is_a_source() {
   cmp "$WORK/single" "$restored"
 }
 
+case_a_single_file_is_listed_and_shown() {
+  expect 0 ls latest:single --source "$WORK/single"
+  expect 0 cat latest:single --source "$WORK/single"
+  cmp "$WORK/out" "$WORK/single"
+  expect 2 ls latest:other --source "$WORK/single"
+}
+
+# Brackets and "++" mean something to the parser of arguments.
+case_paths_that_look_like_something_else() {
+  mkdir -p "$WORK/odd/[x]" "$WORK/odd/x" "$WORK/odd/++"
+  echo right >"$WORK/odd/[x]/file"
+  local path
+  for path in '[x]' '++'; do
+    (cd "$WORK/odd" && expect 0 snapshot create --json --full "$path")
+    [[ $(json "$WORK/out" 'strings(d)') == *"$WORK/odd/$path"* ]] || fail "$path became $(json "$WORK/out" 'd["source"]')"
+  done
+  # A slash at the end of a source, and bytes that are not UTF-8.
+  path=$WORK/odd/$(printf 'p\377')
+  mkdir "$path"
+  expect 0 snapshot create "$path"
+  expect 0 ls latest --source "$path/"
+  expect 2 verify --source "$WORK/nowhere"
+  expect_said nowhere
+}
+
+case_times_far_away_are_shown() {
+  mkdir "$WORK/far"
+  touch -d '2400-01-02 03:04:05 UTC' "$WORK/far/file"
+  [[ $(stat -c %y "$WORK/far/file") == 2400* ]] || skip "this file system has no such times"
+  snapshot "$WORK/far"
+  expect 0 ls --json "$ID"
+  expect_said 2400-01-02T03:04:05
+}
+
 case_an_empty_directory_is_a_source() {
   mkdir -m 0750 "$WORK/nothing"
   snapshot "$WORK/nothing"
@@ -476,6 +516,17 @@ case_recovery_key() {
   HOLDFAST_PASSWORD=$key expect 0 verify
   HOLDFAST_PASSWORD=$(tr 'A-Z' 'a-z' <<<"$key") expect 0 verify
   HOLDFAST_PASSWORD=${key%????}0000 expect 2 verify
+}
+
+# Whoever has forgotten the password has nothing else.
+case_recovery_key_that_cannot_be_printed_is_not_lost() {
+  local status=0 key
+  "$HOLDFAST_BIN/holdfast" repository recovery-key >/dev/full 2>"$WORK/err" </dev/null || status=$?
+  [[ $status == 2 ]] || fail "exit $status"
+  key=$(grep -a -o -E '([0-9A-HJKMNP-TV-Z]{4}-){8}[0-9A-HJKMNP-TV-Z]{4}' "$WORK/err" | head -n 1)
+  [[ -n $key ]] || fail "the key is nowhere: $(cat "$WORK/err")"
+  echo "$key" >"$WORK/recovery-key"
+  HOLDFAST_PASSWORD=$key expect 0 verify
 }
 
 case_password_change() {
@@ -689,6 +740,32 @@ case_too_long_socket_path_is_said() {
   expect_said '107\|long\|short'
 }
 
+case_socket_directory_of_others_is_left_alone() {
+  local status=0
+  mkdir -m 1777 "$WORK/shared"
+  chmod 1777 "$WORK/shared"
+  printf 'socket = "%s/h.sock"\ndata_directory = "%s/data"\n' "$WORK/shared" "$WORK/shared" >"$WORK/config.toml"
+  timeout 20 "$HOLDFAST_BIN/holdfastd" --config "$WORK/config.toml" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+  [[ $status == 2 ]] || fail "exit $status with a socket where everybody may reach it"
+  expect_said "$WORK/shared"
+  [[ $(stat -c %a "$WORK/shared") == 1777 ]] || fail "it has mode $(stat -c %a "$WORK/shared") now"
+}
+
+case_socket_paths_may_hold_any_character() {
+  local odd=$WORK/$'o#d?d%41 \xc3\xbc' pid answers=no
+  mkdir -m 0700 "$odd"
+  XDG_RUNTIME_DIR=$odd XDG_DATA_HOME=$WORK/odd-data "$HOLDFAST_BIN/holdfastd" >"$WORK/out.odd" 2>&1 3>&- </dev/null &
+  pid=$!
+  track odd $pid
+  XDG_RUNTIME_DIR=$odd wait_until 20 server_answers && answers=yes
+  kill -TERM $pid
+  wait_gone $pid 30 || true
+  [[ $answers == yes ]] || fail "no answer: $(tail -n 2 "$WORK/out.odd")"
+  # Any but one.
+  expect 64 repository list --server "unix:$WORK/a,b"
+  expect_said comma
+}
+
 case_clean_restart() {
   local before pid status=0
   before=$(snapshot_ids)
@@ -736,6 +813,9 @@ check several_paths_make_several_snapshots
 check one_bad_path_does_not_stop_the_others
 check paths_in_other_spellings_are_one_source
 check a_single_file_is_a_source
+check a_single_file_is_listed_and_shown
+check paths_that_look_like_something_else
+check times_far_away_are_shown
 check an_empty_directory_is_a_source
 check excludes
 check one_file_system
@@ -746,6 +826,7 @@ check wrong_password
 check password_from_file_and_command
 check unlock_and_lock
 check recovery_key
+check recovery_key_that_cannot_be_printed_is_not_lost
 check password_change
 check several_repositories
 check two_sources_at_once
@@ -758,5 +839,7 @@ check server_option
 check server_stops_at_once_after_any_command
 check without_xdg_variables
 check too_long_socket_path_is_said
+check socket_directory_of_others_is_left_alone
+check socket_paths_may_hold_any_character
 check clean_restart
 finish

@@ -164,6 +164,34 @@ case_damaged() {
   esac
 }
 
+# What verify has found is sent again by an ordinary backup, also when the server was restarted in between.
+case_the_next_backup_heals() {
+  use_agent one
+  local pack
+  pack=$(cd "$(repository_dir)" && find packs/d -type f -size +500k | sort | head -n 1)
+  "$PYTHON" - "$(repository_dir)/$pack" <<'PYTHON'
+import sys
+with open(sys.argv[1], "r+b") as f:
+    for at in range(100000, 500000, 50000):
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 1]))
+PYTHON
+  server_start
+  expect 1 verify
+  server_stop
+  server_start
+  snapshot "$WORK/source"
+  restore "$ID" "$WORK/back"
+  expect_equal "$WORK/source" "$WORK/back"
+  # The older snapshots have what is still on the machine.
+  expect '0|1' verify
+  expect 0 verify "$ID"
+  server_stop
+  pristine_again
+}
+
 case_all_key_slots_damaged() {
   local file
   for file in "$(repository_dir)"/keys/slots-*; do truncate -s 20 "$file"; done
@@ -172,6 +200,10 @@ case_all_key_slots_damaged() {
   expect 2 verify
   expect_said 'key\|slot'
   server_answers || fail "the server no longer answers"
+  # Whoever watches the server hears of it, too.
+  grep -q 'key slots' "$SERVER_LOG" || fail "nothing in the server's log"
+  [[ $(curl -s --unix-socket "$(dirname "$(server_socket)")/http.sock" http://localhost/healthz) != *'"ok"'* ]] ||
+    fail "/healthz is content"
   server_stop
   pristine_again
 }
@@ -189,6 +221,7 @@ case_undamaged_still_works() {
 echo "corruption.sh: seed $SEED"
 check setup
 for kind in format slots ring data-pack tree-pack index snapshot log; do check damaged $kind; done
+check the_next_backup_heals
 check all_key_slots_damaged
 check undamaged_still_works
 finish

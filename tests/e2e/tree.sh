@@ -337,7 +337,13 @@ case_unreadable_is_named_and_the_rest_is_saved() {
   ID=$(json "$WORK/out" 'ids(d)[-1]')
   grep -q closed-dir "$WORK/err" || fail "the unreadable directory is not named"
   grep -q closed-file "$WORK/err" || fail "the unreadable file is not named"
-  expect '0|1' restore "$ID" --target "$WORK/back"
+  expect 0 ls --json "$ID"
+  [[ $(json "$WORK/out" 'sorted(e["path"] for e in d if e.get("not_read"))') == $'closed-dir\nclosed-file' ]] ||
+    fail "not marked in the snapshot: $(json "$WORK/out" '[e["path"] for e in d if e.get("not_read")]')"
+  # A restore of it is not complete either, and says so.
+  expect 1 restore "$ID" --target "$WORK/back"
+  expect_said closed-dir
+  expect_said closed-file
   local name
   for name in docs logs; do expect_equal "$tree/$name" "$WORK/back/$name"; done
   cmp "$tree/large.bin" "$WORK/back/large.bin"
