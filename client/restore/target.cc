@@ -38,25 +38,6 @@ timespec ToTimespec(const Timestamp& t) {
 // Creation mode of something whose group changes afterwards: the group it has until then must not get more than others.
 uint32_t ClosedToFirstGroup(uint32_t mode) { return ((mode >> 3) & 7 & ~mode) != 0 ? mode & ~0070u : mode; }
 
-EntryType EntryTypeOf(mode_t mode) {
-  switch (mode & S_IFMT) {
-    case S_IFLNK:
-      return EntryType::kSymlink;
-    case S_IFIFO:
-      return EntryType::kFifo;
-    case S_IFSOCK:
-      return EntryType::kSocket;
-    case S_IFCHR:
-      return EntryType::kCharDevice;
-    case S_IFBLK:
-      return EntryType::kBlockDevice;
-    case S_IFDIR:
-      return EntryType::kDirectory;
-    default:
-      return EntryType::kFile;
-  }
-}
-
 bool IsAcl(const std::string& name) { return name == kDefaultAcl || name == kAccessAcl; }
 
 }  // namespace
@@ -640,27 +621,31 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
     return absl::InvalidArgumentError("the target of the symbolic link has a NUL in it");
   }
   const mode_t mode = ClosedToFirstGroup(m.mode & 0777);
+  mode_t type = S_IFLNK;
+  switch (entry.type) {
+    case EntryType::kSymlink:
+      break;
+    case EntryType::kFifo:
+      type = S_IFIFO;
+      break;
+    case EntryType::kSocket:
+      type = S_IFSOCK;
+      break;
+    case EntryType::kCharDevice:
+      type = S_IFCHR;
+      break;
+    case EntryType::kBlockDevice:
+      type = S_IFBLK;
+      break;
+    default:
+      return absl::InvalidArgumentError("the type of the entry is unknown");
+  }
+  const dev_t device = type == S_IFCHR || type == S_IFBLK ? makedev(entry.device_major, entry.device_minor) : dev_t{0};
   int result = -1;
   do {
     if (replace) name = TemporaryName();
-    switch (entry.type) {
-      case EntryType::kSymlink:
-        result = ::symlinkat(entry.symlink_target.c_str(), dir_fd, name.c_str());
-        break;
-      case EntryType::kFifo:
-        result = ::mknodat(dir_fd, name.c_str(), S_IFIFO | mode, 0);
-        break;
-      case EntryType::kSocket:
-        result = ::mknodat(dir_fd, name.c_str(), S_IFSOCK | mode, 0);
-        break;
-      case EntryType::kCharDevice:
-      case EntryType::kBlockDevice:
-        result = ::mknodat(dir_fd, name.c_str(), (entry.type == EntryType::kCharDevice ? S_IFCHR : S_IFBLK) | mode,
-                           makedev(entry.device_major, entry.device_minor));
-        break;
-      default:
-        return absl::InvalidArgumentError("the type of the entry is unknown");
-    }
+    result = is_link ? ::symlinkat(entry.symlink_target.c_str(), dir_fd, name.c_str())
+                     : ::mknodat(dir_fd, name.c_str(), type | mode, device);
   } while (result != 0 && replace && errno == EEXIST);
   if (result != 0) return Errno("create");
   absl::Status status;
@@ -682,7 +667,7 @@ absl::Status Target::MakeSpecial(const DirRef& dir, int dir_fd, const Entry& ent
     struct stat st;
     if (fd < 0 || ::fstat(fd, &st) != 0) {
       status = Errno("open");
-    } else if (EntryTypeOf(st.st_mode) != entry.type || st.st_nlink != 1 || (euid_ == 0 && st.st_uid != 0)) {
+    } else if ((st.st_mode & S_IFMT) != type || st.st_nlink != 1 || (euid_ == 0 && st.st_uid != 0)) {
       status = absl::AbortedError("it was exchanged meanwhile");  // what is ours is still as it was made
     } else {
       SetMetadataOf(dir, fd, st, entry.name, m);
