@@ -51,7 +51,8 @@ class Observer : public RestoreObserver {
   }
   void OnPhase(RestorePhase phase) override { phase_.store(phase); }
   // After the restore.
-  void OnNotBackedUp(const std::string& path, const std::string& operation, const char* why, Context& context) {
+  void OnNotBackedUp(const std::string& path, bool partly, const std::string& operation, const char* why,
+                     Context& context) {
     if (json_ && problems_.size() < kProblemsInJsonMax) {
       Json item;
       SetName(item, "path", path);
@@ -60,8 +61,8 @@ class Observer : public RestoreObserver {
       item["message"] = why;
       problems_.push_back(std::move(item));
     }
-    context.Say(absl::StrFormat("holdfast: %s: not in the snapshot: %s: %s", EscapeForTerminal(path),
-                                EscapeForTerminal(operation), why));
+    context.Say(absl::StrFormat("holdfast: %s: not %s in the snapshot: %s: %s", EscapeForTerminal(path),
+                                partly ? "completely" : "there", EscapeForTerminal(operation), why));
   }
   bool has_begun() const { return entries_seen.load() != 0; }
 
@@ -119,9 +120,11 @@ uint64_t NameWhatWasNotBackedUp(const OpenSnapshot& snapshot, const Components& 
     // Files and directories that are marked in the snapshot are named by the restore itself.
     absl::StatusOr<Entry> entry = snapshot.reader->LookupPath(path);
     if (entry.ok() && (entry->flags & kEntryReadFailed)) continue;
+    if (failure.operation() == "read ignore file") continue;  // too much was backed up, not too little
     if (filter && filter(path, entry.ok() && entry->type == EntryType::kDirectory) != FilterResult::kRestore) continue;
     ++count;
-    observer.OnNotBackedUp("/" + JoinComponents(path), failure.operation(), strerror(failure.error_number()), context);
+    observer.OnNotBackedUp("/" + JoinComponents(path), entry.ok(), failure.operation(),
+                           strerror(failure.error_number()), context);
   }
   if (top.empty() && !filter) count += sealed.failures_not_named();
   return count;
@@ -239,8 +242,8 @@ absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& 
   RETURN_IF_ERROR(context.out().Write(text));
   if (stats->notes > kNotesShownMax) context.Say(absl::StrFormat("note: and %d more", stats->notes - kNotesShownMax));
   if (not_backed_up != 0) {
-    context.Say(absl::StrFormat("holdfast: %d things in it could not be backed up: they are not in the snapshot",
-                                not_backed_up));
+    context.Say(
+        absl::StrFormat("holdfast: %d things could not be backed up, so they cannot be restored", not_backed_up));
   }
   if (stats->errors() != 0) {
     const std::string below =

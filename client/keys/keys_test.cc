@@ -204,6 +204,15 @@ TEST_F(KeysTest, UnknownRepositoryIsNotFoundAndSaysHowToCreateIt) {
   EXPECT_NE(status.message().find("repository create other"), std::string::npos);
 }
 
+TEST_F(KeysTest, ANumberThatALostGenerationGaveOutIsNotGivenAgain) {
+  EXPECT_EQ(Unlock("a"), 1u);
+  const std::string older = fake_.repositories["r"].keyring.rbegin()->second;
+  EXPECT_EQ(Unlock("b"), 2u);
+  // No copy of the newest generation is intact: the server gives the one before, under the newest number.
+  fake_.repositories["r"].keyring.rbegin()->second = older;
+  EXPECT_EQ(Unlock("c"), 3u);
+}
+
 TEST_F(KeysTest, EveryConfigurationDirectoryIsAnAgentOfItsOwn) {
   EXPECT_EQ(Unlock("a"), 1u);
   EXPECT_EQ(Unlock("b"), 2u);

@@ -85,7 +85,7 @@ absl::StatusOr<std::unique_ptr<FileRegistry>> FileRegistry::Open(Io io, FileRegi
   ASSIGN_OR_RETURN(std::vector<std::string> names, io.files.List(data + "/repositories"));
   for (const std::string& name : names) {
     if (!CheckRepositoryName(name).ok()) continue;
-    absl::StatusOr<bool> unfinished = registry->ClearUnfinished(name);
+    absl::StatusOr<bool> unfinished = registry->IsUnfinished(name, /*remove=*/false);
     if (unfinished.ok() && *unfinished) continue;
     registry->OpenAndList(name).IgnoreError();  // listed with its error
   }
@@ -160,8 +160,8 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
 }
 
 // Keys without a config and without a log are what a server left that died while it created a repository: nobody was
-// told that it exists, and nothing can be in it.
-absl::StatusOr<bool> FileRegistry::ClearUnfinished(std::string_view name) {
+// told that it exists, and nothing can be in it. They are only removed when somebody creates a repository of that name.
+absl::StatusOr<bool> FileRegistry::IsUnfinished(std::string_view name, bool remove) {
   const std::string folder = Folder(name);
   if (!absl::IsNotFound(io_.files.Stat(folder + "/config").status())) return false;
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
@@ -169,6 +169,7 @@ absl::StatusOr<bool> FileRegistry::ClearUnfinished(std::string_view name) {
   for (const BlobInfo& blob : blobs) {
     if (blob.name.rfind("format/", 0) != 0 && blob.name.rfind("keys/", 0) != 0) return false;
   }
+  if (!remove) return true;
   for (const BlobInfo& blob : blobs) RETURN_IF_ERROR(store->Delete(BlobName::FromTrusted(blob.name)));
   return true;
 }
@@ -199,7 +200,7 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
     if (known.ok() && known->id == request.id) return OpenAndList(request.name);
   }
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
-  RETURN_IF_ERROR(ClearUnfinished(request.name).status());
+  RETURN_IF_ERROR(IsUnfinished(request.name, /*remove=*/true).status());
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
   auto put = [&](KeyBlobKind kind, const std::string& bytes) {
     absl::Status s = PutKeyBlob(*store, kind, 1, bytes);

@@ -37,8 +37,8 @@ class FileRegistry : public RepositoryRegistry {
   FileRegistry(Io io, FileRegistryOptions options) : io_(io), options_(std::move(options)) {}
   std::string Folder(std::string_view name) const;
   absl::Status LoadServerKey();
-  // True: nothing but what a server left that died while it created a repository, and that is gone now.
-  absl::StatusOr<bool> ClearUnfinished(std::string_view name);
+  // True: nothing but what a server left that died while it created a repository; gone now, with `remove`.
+  absl::StatusOr<bool> IsUnfinished(std::string_view name, bool remove);
   std::shared_ptr<HostedRepository> OpenHosted(const std::string& name);
   absl::Status OpenAndList(const std::string& name);
   std::shared_ptr<HostedRepository> Hosted(std::string_view name);

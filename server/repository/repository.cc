@@ -121,11 +121,17 @@ absl::Status Repository::CountIds(Session& session) {
   const uint64_t now = session.known.size() + session.page_links;
   ids_held_ += now - session.counted;
   session.counted = now;
+  if (now <= options_.session_known_ids_max && ids_held_ <= options_.known_ids_max) return session.failed;
   if (now > options_.session_known_ids_max) {
     session.failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
-  } else if (ids_held_ > options_.known_ids_max) {
+  } else {
     session.failed = absl::ResourceExhaustedError("the server's upload sessions hold too many chunks: try again later");
   }
+  // It can never commit: nothing of that is needed any more.
+  session.known = {};
+  session.new_pages = {};
+  session.page_links = 0;
+  ids_held_ -= std::exchange(session.counted, 0);
   return session.failed;
 }
 
@@ -168,7 +174,7 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
       EraseSession(old->id);
     }
     // Left behind by clients that died. At the limit, and after an hour, they make room.
-    const bool at_limit = sessions_.size() >= options_.sessions_max;
+    const bool at_limit = sessions_.size() >= options_.sessions_max || ids_held_ > options_.known_ids_max / 2;
     const absl::Duration idle_max = at_limit ? options_.session_idle : absl::Hours(1);
     for (auto it = sessions_.begin(); it != sessions_.end();) {
       const Session& old = *it->second;
