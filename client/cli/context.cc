@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <set>
+#include <tuple>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -256,6 +257,11 @@ absl::StatusOr<std::vector<ListedSnapshot>> Context::ListSnapshots(const std::st
     }
     request.set_page_token(reply.next_page_token());
   } while (!request.page_token().empty());
+  // The server gives them in the order in which they were committed.
+  std::stable_sort(out.begin(), out.end(), [](const ListedSnapshot& a, const ListedSnapshot& b) {
+    return std::forward_as_tuple(a.core.source(), a.core.sequence()) <
+           std::forward_as_tuple(b.core.source(), b.core.sequence());
+  });
   return out;
 }
 
