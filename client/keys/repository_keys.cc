@@ -134,8 +134,8 @@ absl::Status EnrolAgent(Connection& connection, const std::string& repository, c
     if (keys.keyring.FindAgent(identity) != nullptr) return absl::OkStatus();
     Keyring changed = keys.keyring;
     // Each generation that was lost may have given out a number, which must not be given to another agent.
-    changed.next_agent_number += static_cast<uint32_t>(
-        std::min<uint64_t>(keys.keyring_generation - changed.generation, kAgentNumberMax));
+    changed.next_agent_number +=
+        static_cast<uint32_t>(std::min<uint64_t>(keys.keyring_generation - changed.generation, kAgentNumberMax));
     RETURN_IF_ERROR(AddAgent(changed, identity, label, NowNs(io)).status());
     changed.generation = keys.keyring_generation + 1;
     v1::PutKeysRequest put;

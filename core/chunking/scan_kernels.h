@@ -27,8 +27,8 @@ struct ScanKeys {
 using ScanFunction = size_t (*)(const uint8_t* data, size_t from, size_t to, const ScanKeys& keys);
 
 #if defined(__x86_64__)
-// AddressSanitizer's fake stack aligns frames to 32 bytes at most with gcc 12; functions that keep 64-byte vectors in theirs
-// must do without it.
+// AddressSanitizer's fake stack aligns frames to 32 bytes at most with gcc 12; functions that keep 64-byte vectors in
+// theirs must do without it.
 #define HF_NO_ASAN no_sanitize_address
 
 bool CpuHasAesNi();
