@@ -22,7 +22,7 @@
 // An ordinary user restoring files of his own gets no errors: owners are not restored (option off unless root),
 // setuid and setgid are dropped from files whose owner or group is not restored, and extended attributes refused with
 // EPERM/EACCES (trusted.*, security.*), or not supported by the target, are counted and noted once per attribute name.
-// Attributes that exist on the target but not in the snapshot are left alone.
+// Attributes that exist on the target but not in the snapshot are left alone, but for access ACLs, which are rights.
 //
 // Threads and cost. Blocks; the calling thread plans (walks entries, makes directories, links and special files),
 // options.threads workers fetch and write. Sets the umask of the process to 0 meanwhile: one Restore per process at a

@@ -209,8 +209,15 @@ absl::StatusOr<DirRef> Target::MakeDirectory(const DirRef& parent, PinnedDir& pi
     existed = false;
     fd = OpenDirectoryAt(parent_fd, name.c_str());
   }
-  if (fd < 0) return Errno("open directory");
+  struct stat st;
+  if (fd < 0 || ::fstat(fd, &st) != 0) {
+    const absl::Status status = Errno("open directory");
+    if (fd >= 0) ::close(fd);
+    return status;
+  }
   Dir* dir = new Dir;
+  dir->device_ = st.st_dev;
+  dir->inode_ = st.st_ino;
   dir->target_ = this;
   dir->parent_ = parent.get();
   parent.get()->references_.fetch_add(1, std::memory_order_relaxed);
@@ -220,8 +227,7 @@ absl::StatusOr<DirRef> Target::MakeDirectory(const DirRef& parent, PinnedDir& pi
   dir->metadata_ = std::move(metadata);
   if (existed && euid_ != 0 && has_metadata) {
     // One's own read-only directory, as an earlier restore leaves it. Its mode comes with the metadata.
-    struct stat st;
-    if (::fstat(fd, &st) == 0 && st.st_uid == euid_ && (st.st_mode & 0700) != 0700) ::fchmod(fd, 0700);
+    if (st.st_uid == euid_ && (st.st_mode & 0700) != 0700) ::fchmod(fd, 0700);
   }
   if (!existed && parent->existed()) {
     // What a default ACL above may have given it.
@@ -322,7 +328,17 @@ absl::Status Target::OpenChain(Dir* dir) {
     PinLocked(above);
     if (open_ >= open_max_) CloseOldest();
     next->fd_ = OpenDirectoryAt(above->fd_, next->name_.c_str());
-    const absl::Status status = next->fd_ < 0 ? Errno("open directory again") : absl::OkStatus();
+    absl::Status status;
+    struct stat st;
+    if (next->fd_ < 0 || ::fstat(next->fd_, &st) != 0) {
+      status = Errno("open directory again");
+    } else if (st.st_dev != next->device_ || st.st_ino != next->inode_) {
+      status = absl::AbortedError("the directory was exchanged meanwhile");
+    }
+    if (!status.ok() && next->fd_ >= 0) {
+      ::close(next->fd_);
+      next->fd_ = -1;
+    }
     UnpinLocked(above);
     RETURN_IF_ERROR(status);
     ++open_;

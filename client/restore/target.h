@@ -82,6 +82,8 @@ class Dir {
   Target* target_ = nullptr;
   Dir* parent_ = nullptr;  // null: the target itself; holds a reference
   std::string name_;
+  dev_t device_ = 0;  // these two: not of the target itself, which stays open
+  ino_t inode_ = 0;
   bool existed_ = false;
   bool has_metadata_ = false;
   Metadata metadata_;
