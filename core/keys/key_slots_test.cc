@@ -103,13 +103,13 @@ TEST_F(KeySlotsTest, BadRequestsChangeNothing) {
   auto add = [&](NewKeySlot request, std::string_view secret) {
     return AddKeySlot(slots_, master_, request, SecretString(secret), random_).status();
   };
-  EXPECT_THAT(add({.argon2 = kCheapArgon2}, ""), StatusIs(StatusCode::kInvalidArgument, "empty"));
-  EXPECT_THAT(add({.argon2 = {1024, 1}}, "p"), StatusIs(StatusCode::kInvalidArgument, "memory"));
-  EXPECT_THAT(add({.argon2 = {64 * 1024, 17}}, "p"), StatusIs(StatusCode::kInvalidArgument, "passes"));
+  EXPECT_THAT(add({.label = "", .argon2 = kCheapArgon2}, ""), StatusIs(StatusCode::kInvalidArgument, "empty"));
+  EXPECT_THAT(add({.label = "", .argon2 = {1024, 1}}, "p"), StatusIs(StatusCode::kInvalidArgument, "memory"));
+  EXPECT_THAT(add({.label = "", .argon2 = {64 * 1024, 17}}, "p"), StatusIs(StatusCode::kInvalidArgument, "passes"));
   EXPECT_THAT(add({.label = "a\nb", .argon2 = kCheapArgon2}, "p"), StatusIs(StatusCode::kInvalidArgument));
   EXPECT_THAT(add({.label = std::string(129, 'x'), .argon2 = kCheapArgon2}, "p"),
               StatusIs(StatusCode::kInvalidArgument));
-  EXPECT_THAT(add({.kind = KeySlotKind::kRecovery, .argon2 = kCheapArgon2}, "not a recovery key"),
+  EXPECT_THAT(add({.kind = KeySlotKind::kRecovery, .label = "", .argon2 = kCheapArgon2}, "not a recovery key"),
               StatusIs(StatusCode::kInvalidArgument, "recovery key"));
   EXPECT_TRUE(slots_.slots.empty());
   EXPECT_THAT(EncodeKeySlots(slots_, mac_key()), StatusIs(StatusCode::kInvalidArgument, "no slot"));

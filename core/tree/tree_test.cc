@@ -1031,7 +1031,9 @@ TEST(IndexPages, StayWithinTheirLimitWhateverThePathsAre) {
     uint64_t stored = 0, index_pages = 0;
   } sizes;
   TreeBuilder builder(sizes, CutKey());
-  ASSERT_OK(builder.Add({}, Entry{.name = "", .type = EntryType::kDirectory}));
+  Entry root;
+  root.type = EntryType::kDirectory;
+  ASSERT_OK(builder.Add({}, root));
   for (int i = 0; i < 300; ++i) {
     // As deep as a path can be, and different from the others from its beginning.
     Components directory(240, std::string(250, 'd'));

@@ -1054,7 +1054,8 @@ TEST_F(RepositoryTest, ReadsWhatSurroundsABadSector) {
       const bool in_bad = middle && at - 150 < bad + 4096 && at + 3000 > bad;
       if (in_last) continue;
       EXPECT_EQ(have[i], in_bad ? kNone : kOwn);
-      if (!in_bad) EXPECT_THAT(ReadOne(*repository_, data[i]), IsOkAndHolds(data[i].body));
+      if (in_bad) continue;
+      EXPECT_THAT(ReadOne(*repository_, data[i]), IsOkAndHolds(data[i].body));
     }
     repository_.reset();
   }
