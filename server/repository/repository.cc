@@ -538,25 +538,28 @@ absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<Chu
   }
   if (damaged) {
     answer = absl::DataLossError(answer.status().message());
-    NoteDamage(id);
+    NoteDamage({&id, 1});
   }
   return sink.OnRecord(number, std::move(answer));
 }
 
 // It is not promised until it was sent again, and neither is what is above it, so that the next backup heals it.
-void Repository::NoteDamage(const ChunkId& id) {
+void Repository::NoteDamage(absl::Span<const ChunkId> ids) {
+  if (ids.empty()) return;
   absl::StatusOr<std::shared_ptr<ChunkIndex>> idx = index();
-  absl::Status marked = idx.ok() ? (*idx)->MarkDamaged({&id, 1}) : idx.status();
+  absl::Status marked = idx.ok() ? (*idx)->MarkDamaged(ids) : idx.status();
   if (!marked.ok()) Warn(absl::StrCat("a damaged chunk could not be noted in the index: ", marked.message()));
 }
 
 absl::Status Repository::NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids) {
   ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> idx, index());
   ASSIGN_OR_RETURN(auto copies, idx->LookupAll(ids));
+  std::vector<ChunkId> damaged;
   for (size_t i = 0; i < ids.size(); ++i) {
     // With several copies the newest is the one to be read, and it is the reader's first that did not open.
-    if (copies[i].size() == 1) NoteDamage(ids[i]);
+    if (copies[i].size() == 1) damaged.push_back(ids[i]);
   }
+  NoteDamage(damaged);
   return absl::OkStatus();
 }
 
@@ -592,6 +595,8 @@ absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> id
   }
   RetrySink first(sink, numbers);
   RETURN_IF_ERROR(reader_.Read(locations, verify, first));
+  std::vector<ChunkId> damaged;
+  absl::Status told;
   for (const auto& [number, status] : first.failed) {
     Warn(std::string(status.message()));
     const std::vector<ChunkLocation>& copies = found[number];
@@ -604,9 +609,12 @@ absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> id
       answered = retry.failed.empty();
     }
     if (answered) continue;
-    NoteDamage(ids[number]);
-    RETURN_IF_ERROR(sink.OnRecord(number, status));
+    damaged.push_back(ids[number]);
+    told = sink.OnRecord(number, status);
+    if (!told.ok()) break;
   }
+  NoteDamage(damaged);  // all at once, also when the reader has gone
+  RETURN_IF_ERROR(told);
   absl::MutexLock lock(&mu_);
   counters_.records_read += ids.size();
   counters_.bytes_read += bytes;

@@ -155,7 +155,7 @@ class Repository {
   // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
   absl::Status NoteIndex(absl::Status status);
   bool IsIndexMissing() const;  // and nobody is making it
-  void NoteDamage(const ChunkId& id);
+  void NoteDamage(absl::Span<const ChunkId> ids);
   absl::Status ReopenIndexIfBroken();
   absl::StatusOr<std::shared_ptr<Session>> FindSession(const Principal& who, const SessionId& id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
