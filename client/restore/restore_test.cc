@@ -667,60 +667,47 @@ TEST_F(RestoreTest, ARestoredSymlinkIsNotFollowed) {
   EXPECT_EQ(Read("../outside/x"), "precious");
 }
 
-TEST_F(RestoreTest, ADirectoryExchangedForASymlinkMeanwhileIsNotFollowed) {
-  // Many directories, so that descriptors are closed and opened again by name.
-  Write("../outside/keep", "precious");
-  options_.threads = 1;
-  for (int i = 0; i < 700; ++i) {
-    std::string dir = absl::StrCat("d", 1000 + i);
-    snapshot_.Put(dir, EntryType::kDirectory, 0755);
-    snapshot_.PutInBundle(dir + "/x", "content");
-  }
-  snapshot_.EndBundle();
-  snapshot_.Put("zzz", EntryType::kDirectory, 0755);
-  snapshot_.PutInBundle("zzz/last", "content");
-  snapshot_.EndBundle();
-  snapshot_.before_entry = [&](const Entry& e) {
-    if (e.name != "last") return;
+// Restores 700 directories, so that descriptors are closed and opened again by name, and lets somebody put `other` in
+// their places before the last file is written.
+class ExchangedDirectories : public RestoreTest {
+ protected:
+  void RestoreAnd(const std::function<int(const char* path)>& other) {
+    options_.threads = 1;
     for (int i = 0; i < 700; ++i) {
-      std::string dir = At(absl::StrCat("d", 1000 + i));
-      ASSERT_EQ(::rename(dir.c_str(), (dir + ".moved").c_str()), 0);
-      ASSERT_EQ(::symlink((base_ + "/outside").c_str(), dir.c_str()), 0);
+      snapshot_.Put(Name(i), EntryType::kDirectory, 0755);
+      snapshot_.PutInBundle(Name(i) + "/x", "content");
     }
-  };
-  RestoreStats stats = RestoreAll();
+    snapshot_.EndBundle();
+    snapshot_.Put("zzz", EntryType::kDirectory, 0755);
+    snapshot_.PutInBundle("zzz/last", "content");
+    snapshot_.EndBundle();
+    snapshot_.before_entry = [&](const Entry& e) {
+      if (e.name != "last") return;
+      for (int i = 0; i < 700; ++i) {
+        const std::string dir = At(Name(i));
+        ASSERT_EQ(::rename(dir.c_str(), (dir + ".moved").c_str()), 0);
+        ASSERT_EQ(other(dir.c_str()), 0);
+      }
+    };
+    RestoreStats stats = RestoreAll();
+    EXPECT_GE(stats.target_errors, 100u);
+    EXPECT_LT(stats.target_errors, 700u);
+    EXPECT_EQ(Read("zzz/last"), "content");
+  }
+  static std::string Name(int i) { return absl::StrCat("d", 1000 + i); }
+};
+
+TEST_F(ExchangedDirectories, AreNotFollowedWhenTheyAreSymlinks) {
+  Write("../outside/keep", "precious");
+  RestoreAnd([&](const char* path) { return ::symlink((base_ + "/outside").c_str(), path); });
   EXPECT_THAT(List("../outside"), ElementsAre("keep"));
   EXPECT_EQ(Read("../outside/keep"), "precious");
-  EXPECT_GE(stats.target_errors, 100u);
-  EXPECT_LT(stats.target_errors, 700u);
-  EXPECT_EQ(Read("zzz/last"), "content");
 }
 
-TEST_F(RestoreTest, ADirectoryExchangedForAnotherMeanwhileIsLeftAlone) {
-  // As above; whoever made the other one may do with it what he likes, so nothing is written to it.
-  options_.threads = 1;
-  for (int i = 0; i < 700; ++i) {
-    std::string dir = absl::StrCat("d", 1000 + i);
-    snapshot_.Put(dir, EntryType::kDirectory, 0755);
-    snapshot_.PutInBundle(dir + "/x", "content");
-  }
-  snapshot_.EndBundle();
-  snapshot_.Put("zzz", EntryType::kDirectory, 0755);
-  snapshot_.PutInBundle("zzz/last", "content");
-  snapshot_.EndBundle();
-  snapshot_.before_entry = [&](const Entry& e) {
-    if (e.name != "last") return;
-    for (int i = 0; i < 700; ++i) {
-      std::string dir = At(absl::StrCat("d", 1000 + i));
-      ASSERT_EQ(::rename(dir.c_str(), (dir + ".moved").c_str()), 0);
-      ASSERT_EQ(::mkdir(dir.c_str(), 0777), 0);
-    }
-  };
-  RestoreStats stats = RestoreAll();
-  for (int i = 0; i < 700; ++i) EXPECT_THAT(List(absl::StrCat("d", 1000 + i)), IsEmpty());
-  EXPECT_GE(stats.target_errors, 100u);
-  EXPECT_LT(stats.target_errors, 700u);
-  EXPECT_EQ(Read("zzz/last"), "content");
+// Whoever made the other ones may do with them what he likes.
+TEST_F(ExchangedDirectories, AreLeftAloneWhenTheyAreDirectories) {
+  RestoreAnd([](const char* path) { return ::mkdir(path, 0777); });
+  for (int i = 0; i < 700; ++i) EXPECT_THAT(List(Name(i)), IsEmpty());
 }
 
 TEST_F(RestoreTest, HostileNamesAreRefusedAndNamed) {
