@@ -16,10 +16,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "client/restore/content_map.h"
 #include "client/restore/restore.h"
 #include "client/restore/spill.h"
 #include "client/restore/target.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast::restore_internal {
 

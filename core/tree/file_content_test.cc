@@ -1,4 +1,4 @@
-#include "client/restore/content_map.h"
+#include "core/tree/file_content.h"
 
 #include <string>
 

@@ -1,7 +1,7 @@
 // Where the bytes of a file's content belong in the file: large holes are not in the content, small ones are zeros in
 // it.
-#ifndef HOLDFAST_CLIENT_RESTORE_CONTENT_MAP_H_
-#define HOLDFAST_CLIENT_RESTORE_CONTENT_MAP_H_
+#ifndef HOLDFAST_CORE_TREE_FILE_CONTENT_H_
+#define HOLDFAST_CORE_TREE_FILE_CONTENT_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -91,4 +91,4 @@ class ContentMap {
 
 }  // namespace holdfast
 
-#endif  // HOLDFAST_CLIENT_RESTORE_CONTENT_MAP_H_
+#endif  // HOLDFAST_CORE_TREE_FILE_CONTENT_H_
