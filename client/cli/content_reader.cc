@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/tree/file_content.h"
+
 namespace holdfast {
 namespace {
 
@@ -14,11 +16,7 @@ constexpr size_t kZerosBytes = 64u << 10;
 class HoleFiller {
  public:
   HoleFiller(const Entry& entry, const std::function<absl::Status(std::string_view)>& write)
-      : size_(entry.size), write_(write) {
-    for (const Hole& hole : entry.holes) {
-      if (hole.length >= kLargeHoleBytes) holes_.push_back(hole);
-    }
-  }
+      : size_(entry.size), write_(write), holes_(LargeHolesOf(entry.holes)) {}
 
   absl::Status Add(std::string_view bytes) {
     while (!bytes.empty()) {
@@ -56,7 +54,7 @@ class HoleFiller {
 
   const uint64_t size_;
   const std::function<absl::Status(std::string_view)>& write_;
-  std::vector<Hole> holes_;
+  const std::vector<Hole> holes_;
   size_t next_ = 0;
   uint64_t offset_ = 0;
 };
@@ -92,14 +90,6 @@ absl::Status FetchAndAdd(ChunkSource& source, std::vector<ChunkPiece>& window, H
 }
 
 }  // namespace
-
-uint64_t StoredLength(const Entry& entry) {
-  uint64_t length = entry.size;
-  for (const Hole& hole : entry.holes) {
-    if (hole.length >= kLargeHoleBytes) length -= std::min(length, hole.length);
-  }
-  return length;
-}
 
 absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,
                          const std::function<absl::Status(std::string_view bytes)>& write) {

@@ -11,9 +11,6 @@
 
 namespace holdfast {
 
-// The number of bytes that an entry's content must have: its size without large holes. `holes` resolved.
-uint64_t StoredLength(const Entry& entry);
-
 // Calls `write` with the file's bytes in order. `entry` is a file with its side chunks resolved. DATA_LOSS when the
 // content is damaged or contradicts the size; errors of `write`. Memory: about 16 MiB and one chunk.
 absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,

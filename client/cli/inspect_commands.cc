@@ -12,6 +12,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/verifier.h"
 #include "core/base/repository_name.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast {
 namespace {
@@ -217,14 +218,7 @@ absl::StatusOr<ExitCode> Cat(const InspectArguments& arguments, Context& context
 // Large holes are not among the chunks that a digest is made of.
 bool SameLargeHoles(const Entry& a, const Entry& b) {
   if (a.hole_chunk || b.hole_chunk) return a.hole_chunk == b.hole_chunk;
-  auto large = [](const Entry& e) {
-    std::vector<Hole> out;
-    for (const Hole& h : e.holes) {
-      if (h.length >= kLargeHoleBytes) out.push_back(h);
-    }
-    return out;
-  };
-  return large(a) == large(b);
+  return LargeHolesOf(a.holes) == LargeHolesOf(b.holes);
 }
 
 bool SameContent(const Entry& a, const Entry& b) {

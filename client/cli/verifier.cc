@@ -5,9 +5,7 @@
 #include <utility>
 
 #include "absl/hash/hash.h"
-#include "client/cli/content_reader.h"
-#include "core/base/codec.h"
-#include "core/crypto/blake3.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast {
 namespace {
@@ -118,9 +116,7 @@ void Verifier::Check(Run& run, Job& job, const absl::StatusOr<OpenedChunk>& chun
       continue;
     }
     if (use.digest) {
-      FileDigest found;
-      Blake3(run.digest_key).Update(chunk->plaintext.substr(use.offset, use.length)).Finish(found.data(), found.size());
-      if (found != *use.digest) {
+      if (SliceDigest(run.digest_key, chunk->plaintext.substr(use.offset, use.length)) != *use.digest) {
         Fail(run, *use.file, absl::DataLossError("the content is not what its digest was made of"));
         continue;
       }
@@ -220,7 +216,12 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
     ++run.result.not_in_snapshot;
     return absl::OkStatus();
   }
-  const uint64_t length = StoredLength(*entry);
+  const absl::StatusOr<uint64_t> stored = StoredLength(*entry);
+  if (!stored.ok()) {
+    Fail(run, *file, stored.status());
+    return absl::OkStatus();
+  }
+  const uint64_t length = *stored;
   const Content& content = entry->content;
   const absl::Status contradiction = absl::DataLossError("the content contradicts the size of the file");
   switch (content.kind) {
@@ -238,25 +239,20 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
       break;
   }
   uint64_t planned = 0;
-  Blake3 digest(run.digest_key);
-  digest.Update("chunks");
+  ChunkedFileDigest digest(run.digest_key);
   absl::Status transport;
   absl::Status status = run.snapshot.ForEachPiece(content, [&](const ChunkPiece& piece) -> absl::Status {
     planned += piece.length;
     if (planned > length) return contradiction;  // a hostile list may have no end
-    std::string bytes(piece.ref.id.view());
-    ByteWriter(&bytes).U64(piece.length);
-    digest.Update(bytes);
+    digest.Add(piece);
     transport = AddUse(run, piece.ref, {file, false, 0, piece.length, std::nullopt});
     return transport;
   });
   RETURN_IF_ERROR(transport);
   if (absl::IsUnavailable(status)) return status;
   if (status.ok() && planned != length) status = contradiction;
-  if (status.ok() && entry->digest) {
-    FileDigest found;
-    digest.Finish(found.data(), found.size());
-    if (found != *entry->digest) status = absl::DataLossError("the chunks are not those that the digest was made of");
+  if (status.ok() && entry->digest && digest.Finish() != *entry->digest) {
+    status = absl::DataLossError("the chunks are not those that the digest was made of");
   }
   if (!status.ok()) Fail(run, *file, status);
   return absl::OkStatus();

@@ -1,8 +1,14 @@
 #include "core/tree/file_content.h"
 
+#include <cstring>
 #include <string>
+#include <vector>
 
+#include "core/base/codec.h"
 #include "core/base/status_testing.h"
+#include "core/crypto/blake3.h"
+#include "core/crypto/types.h"
+#include "core/tree/entry.h"
 
 namespace holdfast {
 namespace {
@@ -74,6 +80,84 @@ TEST(ContentMap, WritesBytesThatAreNotZeroEvenInAHole) {
     return absl::OkStatus();
   }));
   EXPECT_EQ(out, "0123456789");
+}
+
+TEST(ContentMap, TellsWhereAByteOfTheContentIsInTheFile) {
+  const std::vector<Hole> holes = {{0, kMiB}, {kMiB + 10, 5}, {kMiB + 20, 2 * kMiB}, {3 * kMiB + 20, kMiB}};
+  ASSERT_OK_AND_ASSIGN(ContentMap map, ContentMap::Make(4 * kMiB + 25, holes));
+  ASSERT_EQ(map.content_length(), 25u);
+  EXPECT_EQ(map.FileOffset(0), kMiB);
+  EXPECT_EQ(map.FileOffset(12), kMiB + 12);  // a small hole is in the content
+  EXPECT_EQ(map.FileOffset(19), kMiB + 19);
+  EXPECT_EQ(map.FileOffset(20), 4 * kMiB + 20);
+  EXPECT_EQ(map.FileOffset(25), 4 * kMiB + 25);
+  ASSERT_OK_AND_ASSIGN(ContentMap ends_in_a_hole, ContentMap::Make(kMiB + 7, {{7, kMiB}}));
+  EXPECT_EQ(ends_in_a_hole.FileOffset(6), 6u);
+  EXPECT_EQ(ends_in_a_hole.FileOffset(7), kMiB + 7);
+  ASSERT_OK_AND_ASSIGN(ContentMap without_holes, ContentMap::Make(9, {}));
+  EXPECT_EQ(without_holes.FileOffset(9), 9u);
+}
+
+TEST(LargeHoles, AreThoseFromOneMebibyteOn) {
+  EXPECT_FALSE(IsLargeHole(kMiB - 1));
+  EXPECT_TRUE(IsLargeHole(kMiB));
+  EXPECT_EQ(LargeHolesOf({{0, kMiB - 1}, {2 * kMiB, kMiB}, {4 * kMiB, 1}}), (std::vector<Hole>{{2 * kMiB, kMiB}}));
+}
+
+TEST(LargeHoles, AreNotInTheStoredLength) {
+  Entry entry;
+  entry.size = 5 * kMiB;
+  EXPECT_THAT(StoredLength(entry), IsOkAndHolds(5 * kMiB));
+  entry.holes = {{0, kMiB - 1}, {kMiB, kMiB}, {3 * kMiB, 2 * kMiB}};
+  EXPECT_THAT(StoredLength(entry), IsOkAndHolds(2 * kMiB));
+  entry.size -= 1;
+  EXPECT_THAT(StoredLength(entry), StatusIs(absl::StatusCode::kDataLoss));
+}
+
+Key256 Key(uint8_t byte) {
+  Key256 key;
+  std::memset(key.MutableBytes(), byte, Key256::kSizeInBytes);
+  return key;
+}
+
+ChunkPiece Piece(uint8_t name, uint64_t length) {
+  ChunkPiece piece;
+  piece.ref.id.bytes.fill(name);
+  piece.length = length;
+  return piece;
+}
+
+TEST(FileDigest, OfASliceIsTheBeginningOfTheKeyedHashOfItsBytes) {
+  FileDigest expected;
+  Blake3(Key(1)).Update("content").Finish(expected.data(), expected.size());
+  EXPECT_EQ(SliceDigest(Key(1), "content"), expected);
+  EXPECT_NE(SliceDigest(Key(2), "content"), expected);
+  EXPECT_NE(SliceDigest(Key(1), "contents"), expected);
+}
+
+// docs/format.md, section 7: over "chunks", then id and length of each.
+TEST(FileDigest, OfChunksIsOverTheirNamesAndLengths) {
+  std::string message = "chunks" + std::string(32, 7);
+  ByteWriter(&message).U64(70000);
+  message += std::string(32, 8);
+  ByteWriter(&message).U64(5);
+  ChunkedFileDigest digest(Key(1));
+  digest.Add(Piece(7, 70000));
+  digest.Add(Piece(8, 5));
+  EXPECT_EQ(digest.Finish(), SliceDigest(Key(1), message));
+}
+
+TEST(FileDigest, OfChunksDependsOnKeyOrderAndLengths) {
+  auto digest = [](uint8_t key, const std::vector<ChunkPiece>& pieces) {
+    ChunkedFileDigest out(Key(key));
+    for (const ChunkPiece& piece : pieces) out.Add(piece);
+    return out.Finish();
+  };
+  const FileDigest one = digest(1, {Piece(7, 1), Piece(8, 2)});
+  EXPECT_NE(one, digest(2, {Piece(7, 1), Piece(8, 2)}));
+  EXPECT_NE(one, digest(1, {Piece(8, 2), Piece(7, 1)}));
+  EXPECT_NE(one, digest(1, {Piece(7, 2), Piece(8, 1)}));
+  EXPECT_NE(one, digest(1, {Piece(7, 1)}));
 }
 
 }  // namespace
