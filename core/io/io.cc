@@ -34,7 +34,7 @@ absl::StatusOr<std::string> ReadWholeFile(Files& files, std::string_view path, u
   }
 }
 
-absl::Status WriteFileAtomically(Io& io, std::string_view path, std::string_view content) {
+absl::Status WriteFileAtomically(const Io& io, std::string_view path, std::string_view content) {
   uint8_t random[8];
   io.random.Fill(absl::MakeSpan(random));
   std::string temporary =

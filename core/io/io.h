@@ -121,7 +121,7 @@ std::string ParentDirectory(std::string_view path);
 // Whole file, at most max_bytes (RESOURCE_EXHAUSTED beyond).
 absl::StatusOr<std::string> ReadWholeFile(Files& files, std::string_view path, uint64_t max_bytes);
 // Durable and atomic: a temporary name beside it, sync, rename over, sync of the directory.
-absl::Status WriteFileAtomically(Io& io, std::string_view path, std::string_view content);
+absl::Status WriteFileAtomically(const Io& io, std::string_view path, std::string_view content);
 
 }  // namespace holdfast
 
