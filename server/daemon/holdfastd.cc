@@ -29,7 +29,7 @@
 #include "core/io/machine_paths.h"
 #include "core/io/posix.h"
 #include "server/daemon/config.h"
-#include "server/daemon/registry.h"
+#include "server/daemon/file_registry.h"
 #include "server/grpc/control_service.h"
 #include "server/grpc/transfer_service.h"
 #include "server/http/http_server.h"

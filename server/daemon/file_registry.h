@@ -1,7 +1,7 @@
 // The repositories of this server as folders of its data directory: <data>/repositories/<name>/{config, storage, spool,
 // index}. `config` holds the repository id, the AEAD and the catalog key, sealed under <data>/server.key (0600).
-#ifndef HOLDFAST_SERVER_DAEMON_REGISTRY_H_
-#define HOLDFAST_SERVER_DAEMON_REGISTRY_H_
+#ifndef HOLDFAST_SERVER_DAEMON_FILE_REGISTRY_H_
+#define HOLDFAST_SERVER_DAEMON_FILE_REGISTRY_H_
 
 #include <map>
 #include <memory>
@@ -58,4 +58,4 @@ class FileRegistry : public RepositoryRegistry {
 
 }  // namespace holdfast
 
-#endif  // HOLDFAST_SERVER_DAEMON_REGISTRY_H_
+#endif  // HOLDFAST_SERVER_DAEMON_FILE_REGISTRY_H_

@@ -1,4 +1,4 @@
-#include "server/daemon/registry.h"
+#include "server/daemon/file_registry.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -109,7 +109,7 @@ absl::Status FileRegistry::LoadServerKey() {
   absl::StatusOr<std::string> bytes = ReadWholeFile(io_.files, path, 4096);
   if (absl::IsNotFound(bytes.status())) {
     io_.random.Fill({server_key_.MutableBytes(), 32});
-    return WriteFileAtomically(const_cast<Io&>(io_), path, server_key_.ExposeView());
+    return WriteFileAtomically(io_, path, server_key_.ExposeView());
   }
   RETURN_IF_ERROR(bytes.status());
   if (bytes->size() != 32) return absl::DataLossError(path + " is damaged");
@@ -218,8 +218,7 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   config.id = request.id;
   config.aead = request.aead;
   config.catalog_key = request.catalog_key;
-  RETURN_IF_ERROR(
-      WriteFileAtomically(const_cast<Io&>(io_), folder + "/config", EncodeConfig(config, server_key_, io_.random)));
+  RETURN_IF_ERROR(WriteFileAtomically(io_, folder + "/config", EncodeConfig(config, server_key_, io_.random)));
   // It exists from here on, also when it cannot be opened now.
   return OpenAndList(request.name);
 }
