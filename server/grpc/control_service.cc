@@ -2,9 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "server/grpc/status_conversion.h"
 #include "server/grpc/transfer_service.h"
 #include "server/repository/key_blobs.h"
@@ -13,7 +10,6 @@ namespace holdfast {
 namespace {
 
 constexpr uint32_t kProtocolVersion = 1;
-constexpr int kPageMax = 1000;
 
 // The lambda returns absl::Status.
 template <typename F>
@@ -111,15 +107,12 @@ grpc::Status ControlService::ListSnapshots(grpc::ServerContext*, const v1::ListS
                                            v1::ListSnapshotsReply* reply) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
-    const Catalog& catalog = hosted->engine->catalog();
     CatalogFilter filter;
     if (!request->source().empty()) filter.source = request->source();
-    const int limit = request->page_size() <= 0 ? kPageMax : std::min(request->page_size(), kPageMax);
-    ASSIGN_OR_RETURN(CatalogPage page, catalog.List(filter, request->page_token(), limit));
-    const std::string prefix = absl::AsciiStrToLower(request->id_prefix());
-    for (const CatalogSnapshot& s : page.snapshots) {
-      if (prefix.empty() || absl::StartsWith(HexEncode(s.id.view()), prefix)) *reply->add_snapshots() = ToProto(s);
-    }
+    filter.id_prefix = request->id_prefix();
+    ASSIGN_OR_RETURN(CatalogPage page,
+                     hosted->engine->catalog().List(filter, request->page_token(), request->page_size()));
+    for (const CatalogSnapshot& s : page.snapshots) *reply->add_snapshots() = ToProto(s);
     reply->set_next_page_token(page.next);
     return absl::OkStatus();
   });

@@ -4,15 +4,32 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/base/codec.h"
 
 namespace holdfast {
 namespace {
 
-constexpr size_t kPrefixHexDigitsMin = 4;
-constexpr size_t kCandidatesShown = 5;
-constexpr int kPageMax = 1000;
+// The beginning of ids, by half bytes.
+class IdPrefix {
+ public:
+  explicit IdPrefix(std::string_view hex) {
+    const bool odd = hex.size() % 2 != 0;
+    absl::StatusOr<std::string> bytes = HexDecode(absl::StrCat(AbslView(hex), odd ? "0" : ""));
+    fits_some_ = bytes.ok() && bytes->size() <= ManifestId::kSizeInBytes;
+    if (!fits_some_) return;
+    whole_ = bytes->substr(0, hex.size() / 2);
+    if (odd) half_ = static_cast<uint8_t>(bytes->back()) >> 4;
+  }
+  bool Fits(const ManifestId& id) const {
+    return fits_some_ && id.view().substr(0, whole_.size()) == whole_ &&
+           (!half_ || id.bytes[whole_.size()] >> 4 == *half_);
+  }
+
+ private:
+  bool fits_some_ = false;
+  std::string whole_;
+  std::optional<int> half_;
+};
 
 }  // namespace
 
@@ -111,39 +128,6 @@ std::optional<CatalogSnapshot> Catalog::Find(const ManifestId& id) const {
   return it->second;
 }
 
-absl::StatusOr<CatalogSnapshot> Catalog::FindByPrefix(std::string_view hex) const {
-  if (hex.size() < kPrefixHexDigitsMin || hex.size() > 2 * ManifestId::kSizeInBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a snapshot id needs ", kPrefixHexDigitsMin, " to ",
-                                                   2 * ManifestId::kSizeInBytes, " hexadecimal digits"));
-  }
-  std::string wanted;
-  for (char c : hex) {
-    if (c >= 'A' && c <= 'F') c = static_cast<char>(c - 'A' + 'a');
-    if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) {
-      return absl::InvalidArgumentError(absl::StrCat("\"", AbslView(hex), "\" is not a snapshot id"));
-    }
-    wanted.push_back(c);
-  }
-  std::string padded = wanted;
-  padded.resize(2 * ManifestId::kSizeInBytes, '0');
-  ASSIGN_OR_RETURN(std::string low, HexDecode(padded));
-  ASSIGN_OR_RETURN(ManifestId from, ManifestId::FromBytes(low));
-
-  absl::ReaderMutexLock lock(&mu_);
-  std::vector<const CatalogSnapshot*> found;
-  for (auto it = by_id_.lower_bound(from); it != by_id_.end() && found.size() <= kCandidatesShown; ++it) {
-    if (HexEncode(it->first.view()).compare(0, wanted.size(), wanted) != 0) break;
-    found.push_back(&it->second);
-  }
-  if (found.empty()) return absl::NotFoundError(absl::StrCat("no snapshot ", wanted));
-  if (found.size() == 1) return *found.front();
-  std::vector<std::string> names;
-  for (const CatalogSnapshot* s : found) {
-    names.push_back(names.size() == kCandidatesShown ? "..." : HexEncode(s->id.view()).substr(0, wanted.size() + 8));
-  }
-  return absl::InvalidArgumentError(absl::StrCat("snapshot ", wanted, " is ambiguous: ", absl::StrJoin(names, ", ")));
-}
-
 std::optional<CatalogSnapshot> Catalog::Head(std::string_view source) const {
   absl::ReaderMutexLock lock(&mu_);
   auto it = by_source_.find(source);
@@ -174,9 +158,8 @@ std::vector<CatalogSource> Catalog::Sources() const {
 }
 
 absl::StatusOr<CatalogPage> Catalog::List(const CatalogFilter& filter, std::string_view after, int limit) const {
-  if (limit < 1 || limit > kPageMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a page has 1 to ", kPageMax, " snapshots"));
-  }
+  if (limit <= 0 || limit > kPageMax) limit = kPageMax;
+  const IdPrefix prefix(filter.id_prefix);
   absl::ReaderMutexLock lock(&mu_);
   auto it = by_time_.begin();
   if (!after.empty()) {
@@ -197,6 +180,7 @@ absl::StatusOr<CatalogPage> Catalog::List(const CatalogFilter& filter, std::stri
     const CatalogSnapshot& s = *it->second;
     if (s.deleted && !filter.include_deleted) continue;
     if (filter.source.has_value() && s.source != *filter.source) continue;
+    if (!prefix.Fits(s.id)) continue;
     if (page.snapshots.size() == static_cast<size_t>(limit)) {
       std::string raw;
       ByteWriter w(&raw);

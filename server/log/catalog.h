@@ -43,6 +43,7 @@ struct CatalogSnapshot {
 struct CatalogFilter {
   std::optional<std::string> source;
   bool include_deleted = false;
+  std::string id_prefix = "";  // hexadecimal digits of either case; what cannot begin an id fits none
 };
 
 struct CatalogPage {
@@ -59,6 +60,8 @@ struct CatalogSource {
 
 class Catalog {
  public:
+  static constexpr int kPageMax = 1000;
+
   // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of
   // an unknown manifest leaves a stub without source.
   void Apply(const LogRecord& record);
@@ -68,17 +71,14 @@ class Catalog {
   void AddRecovered(CatalogSnapshot snapshot);
 
   std::optional<CatalogSnapshot> Find(const ManifestId& id) const;
-  // At least 4 lower- or upper-case hex digits; deleted ones included. INVALID_ARGUMENT when
-  // malformed or ambiguous (says so, with candidates), NOT_FOUND.
-  absl::StatusOr<CatalogSnapshot> FindByPrefix(std::string_view hex) const;
   // What the next snapshot of the source must name as its previous one: highest sequence, deleted
   // ones included.
   std::optional<CatalogSnapshot> Head(std::string_view source) const;
   // All of a source by sequence, deleted ones included.
   std::vector<CatalogSnapshot> Chain(std::string_view source) const;
   std::vector<CatalogSource> Sources() const;
-  // By server time, oldest first; 1..1000 per page. INVALID_ARGUMENT for an `after` that no page
-  // gave.
+  // By server time, oldest first; at most `limit` per page, which is kPageMax when it is 0 or less, or more than that.
+  // INVALID_ARGUMENT for an `after` that no page gave. Cost: a look at every snapshot behind `after`.
   absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after, int limit) const;
   // Every id that is not deleted: the roots.
   std::vector<ManifestId> LiveIds() const;

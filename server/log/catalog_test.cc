@@ -1,5 +1,7 @@
 #include "server/log/catalog.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/status_testing.h"
 
@@ -147,20 +149,28 @@ TEST_F(CatalogTest, HeadIsTheHighestSequencePerSource) {
   EXPECT_EQ(catalog_.Sources()[0].head, Id(3));
 }
 
-TEST_F(CatalogTest, FindsByPrefix) {
+TEST_F(CatalogTest, ListsByThePrefixOfAnId) {
   Commit(Id(0x12), "a", 1);
   Commit(Id(0x34, 1), "a", 2);
-  Commit(Id(0x34, 2), "a", 3);
-  EXPECT_EQ(catalog_.FindByPrefix("12ab")->id, Id(0x12));
-  EXPECT_EQ(catalog_.FindByPrefix("12AB0")->id, Id(0x12));
-  EXPECT_EQ(catalog_.FindByPrefix(HexEncode(Id(0x34, 2).view()))->id, Id(0x34, 2));
-  EXPECT_EQ(catalog_.FindByPrefix("34ab02")->id, Id(0x34, 2));
-  EXPECT_THAT(catalog_.FindByPrefix("34ab"), StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
-  EXPECT_THAT(catalog_.FindByPrefix("34ab0"), StatusIs(absl::StatusCode::kInvalidArgument, "ambiguous"));
-  EXPECT_THAT(catalog_.FindByPrefix("ffff"), StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_THAT(catalog_.FindByPrefix("12a"), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(catalog_.FindByPrefix("12ax"), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(catalog_.FindByPrefix(std::string(65, '1')), StatusIs(absl::StatusCode::kInvalidArgument));
+  Commit(Id(0x34, 2), "b", 1);
+  Commit(Id(0x34, 3), "a", 3);
+  Apply(DeletedRecord{Id(0x34, 3), "core", "expired", "policy"});
+  auto ids = [&](std::string_view prefix) { return AllPages({std::nullopt, false, std::string(prefix)}, 1); };
+  EXPECT_THAT(ids(""), ElementsAre(Id(0x12), Id(0x34, 1), Id(0x34, 2)));
+  EXPECT_THAT(ids("1"), ElementsAre(Id(0x12)));
+  EXPECT_THAT(ids("12ab"), ElementsAre(Id(0x12)));
+  EXPECT_THAT(ids("12AB0"), ElementsAre(Id(0x12)));
+  EXPECT_THAT(ids("34aB"), ElementsAre(Id(0x34, 1), Id(0x34, 2)));
+  EXPECT_THAT(ids("34ab02"), ElementsAre(Id(0x34, 2)));
+  EXPECT_THAT(ids("34ab03"), IsEmpty()) << "deleted";
+  EXPECT_THAT(ids(HexEncode(Id(0x34, 2).view())), ElementsAre(Id(0x34, 2)));
+  for (std::string_view none : {"ffff", "35", "34ab1", "34abx", "g", " 12", "12 "}) {
+    EXPECT_THAT(ids(none), IsEmpty()) << none;
+  }
+  EXPECT_THAT(ids(std::string(66, '1')), IsEmpty());
+  EXPECT_THAT(ids(HexEncode(Id(0x34, 2).view()) + "0"), IsEmpty());
+  EXPECT_THAT(AllPages({"b", false, "34"}, 10), ElementsAre(Id(0x34, 2)));
+  EXPECT_THAT(AllPages({std::nullopt, true, "34"}, 2), ElementsAre(Id(0x34, 1), Id(0x34, 2), Id(0x34, 3)));
 }
 
 TEST_F(CatalogTest, PagesGiveEachSnapshotOnceInOrder) {
@@ -176,9 +186,19 @@ TEST_F(CatalogTest, PagesGiveEachSnapshotOnceInOrder) {
     EXPECT_EQ(AllPages({"a", false}, limit), a);
   }
   EXPECT_THAT(AllPages({"none", false}, 5), IsEmpty());
-  EXPECT_THAT(catalog_.List({}, "", 0), StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(catalog_.List({}, "", 1001), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(catalog_.List({}, "nonsense", 5), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(CatalogTest, APageHasAThousandSnapshotsAtMost) {
+  for (int i = 0; i < Catalog::kPageMax + 1; ++i) {
+    Commit(Id(static_cast<uint8_t>(i), static_cast<uint8_t>(i >> 8)), "a", static_cast<uint64_t>(i + 1));
+  }
+  for (int limit : {0, -1, Catalog::kPageMax, Catalog::kPageMax + 1, std::numeric_limits<int>::max()}) {
+    auto page = catalog_.List({}, "", limit);
+    ASSERT_OK(page);
+    EXPECT_EQ(page->snapshots.size(), size_t{Catalog::kPageMax}) << limit;
+    EXPECT_NE(page->next, "") << limit;
+  }
 }
 
 TEST_F(CatalogTest, RemembersRevokedSessions) {
