@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "server/grpc/principal.h"
 #include "server/grpc/status_conversion.h"
 #include "server/grpc/transfer_service.h"
 #include "server/repository/key_blobs.h"
@@ -27,8 +28,6 @@ v1::SnapshotInfo ToProto(const CatalogSnapshot& s) {
 }
 
 }  // namespace
-
-Principal LocalPrincipal() { return Principal{"local"}; }
 
 grpc::Status ControlService::GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
                                            v1::GetServerInfoReply* reply) {
@@ -118,29 +117,29 @@ grpc::Status ControlService::ListSnapshots(grpc::ServerContext*, const v1::ListS
   });
 }
 
-grpc::Status ControlService::GetManifest(grpc::ServerContext*, const v1::GetManifestRequest* request,
+grpc::Status ControlService::GetManifest(grpc::ServerContext* context, const v1::GetManifestRequest* request,
                                          v1::GetManifestReply* reply) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(request->id()));
     std::optional<CatalogSnapshot> known = hosted->engine->catalog().Find(id);
     if (!known || known->deleted) return absl::NotFoundError("no such snapshot");
-    ASSIGN_OR_RETURN(*reply->mutable_manifest(), hosted->engine->GetManifest(LocalPrincipal(), id));
+    ASSIGN_OR_RETURN(*reply->mutable_manifest(), hosted->engine->GetManifest(PrincipalOf(*context), id));
     return absl::OkStatus();
   });
 }
 
-grpc::Status ControlService::DeleteSnapshot(grpc::ServerContext*, const v1::DeleteSnapshotRequest* request,
+grpc::Status ControlService::DeleteSnapshot(grpc::ServerContext* context, const v1::DeleteSnapshotRequest* request,
                                             v1::DeleteSnapshotReply*) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(request->id()));
     if (request->reason().size() > 1024) return absl::InvalidArgumentError("a reason has at most 1,024 bytes");
-    return hosted->engine->DeleteSnapshot(LocalPrincipal(), id, request->reason());
+    return hosted->engine->DeleteSnapshot(PrincipalOf(*context), id, request->reason());
   });
 }
 
-grpc::Status ControlService::OpenSession(grpc::ServerContext*, const v1::OpenSessionRequest* request,
+grpc::Status ControlService::OpenSession(grpc::ServerContext* context, const v1::OpenSessionRequest* request,
                                          v1::OpenSessionReply* reply) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
@@ -149,7 +148,7 @@ grpc::Status ControlService::OpenSession(grpc::ServerContext*, const v1::OpenSes
       ASSIGN_OR_RETURN(base, ManifestId::FromBytes(request->base()));
     }
     ASSIGN_OR_RETURN(SessionInfo info,
-                     hosted->engine->OpenSession(LocalPrincipal(), request->source(), request->agent(), base));
+                     hosted->engine->OpenSession(PrincipalOf(*context), request->source(), request->agent(), base));
     reply->set_session(std::string(info.id.view()));
     if (info.head) reply->set_head(std::string(info.head->view()));
     reply->set_head_sequence(info.head_sequence);
@@ -158,22 +157,23 @@ grpc::Status ControlService::OpenSession(grpc::ServerContext*, const v1::OpenSes
   });
 }
 
-grpc::Status ControlService::Barrier(grpc::ServerContext*, const v1::BarrierRequest* request, v1::BarrierReply*) {
+grpc::Status ControlService::Barrier(grpc::ServerContext* context, const v1::BarrierRequest* request,
+                                     v1::BarrierReply*) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
-    return hosted->engine->Barrier(LocalPrincipal(), session);
+    return hosted->engine->Barrier(PrincipalOf(*context), session);
   });
 }
 
-grpc::Status ControlService::CommitSnapshot(grpc::ServerContext*, const v1::CommitSnapshotRequest* request,
+grpc::Status ControlService::CommitSnapshot(grpc::ServerContext* context, const v1::CommitSnapshotRequest* request,
                                             v1::CommitSnapshotReply* reply) {
   std::vector<ChunkId> missing;
   absl::Status status = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
     ASSIGN_OR_RETURN(CommitResult result,
-                     hosted->engine->Commit(LocalPrincipal(), session, request->manifest(), &missing));
+                     hosted->engine->Commit(PrincipalOf(*context), session, request->manifest(), &missing));
     reply->set_id(std::string(result.id.view()));
     reply->set_server_time_unix_ns(absl::ToUnixNanos(result.server_time));
     return absl::OkStatus();
@@ -186,12 +186,12 @@ grpc::Status ControlService::CommitSnapshot(grpc::ServerContext*, const v1::Comm
   return ToGrpcStatus(status, missing.empty() ? "" : details.SerializeAsString());
 }
 
-grpc::Status ControlService::CloseSession(grpc::ServerContext*, const v1::CloseSessionRequest* request,
+grpc::Status ControlService::CloseSession(grpc::ServerContext* context, const v1::CloseSessionRequest* request,
                                           v1::CloseSessionReply*) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
-    return hosted->engine->CloseSession(LocalPrincipal(), session);
+    return hosted->engine->CloseSession(PrincipalOf(*context), session);
   });
 }
 

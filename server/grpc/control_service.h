@@ -37,9 +37,6 @@ class ControlService final : public v1::HoldfastService::Service {
   const std::string version_;
 };
 
-// The Unix socket is in a directory that only its owner enters, and gRPC does not show the peer: one principal.
-Principal LocalPrincipal();
-
 }  // namespace holdfast
 
 #endif  // HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_

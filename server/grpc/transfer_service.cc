@@ -10,7 +10,7 @@
 #include "core/base/limits.h"
 #include "proto/holdfast/v1/raw_messages.h"
 #include "proto/holdfast/v1/service.pb.h"
-#include "server/grpc/control_service.h"
+#include "server/grpc/principal.h"
 #include "server/grpc/status_conversion.h"
 
 namespace holdfast {
@@ -140,7 +140,8 @@ TransferService::TransferService(RepositoryRegistry& registry) : registry_(regis
                                                        this)));
 }
 
-grpc::Status TransferService::Upload(grpc::ServerContext*, Stream* stream) {
+grpc::Status TransferService::Upload(grpc::ServerContext* context, Stream* stream) {
+  const Principal who = PrincipalOf(*context);
   std::shared_ptr<HostedRepository> hosted;
   SessionId session;
   grpc::ByteBuffer message;
@@ -160,20 +161,20 @@ grpc::Status TransferService::Upload(grpc::ServerContext*, Stream* stream) {
         }
         ASSIGN_OR_RETURN(auto found, registry_.Find(attach.repository()));
         ASSIGN_OR_RETURN(session, SessionId::FromBytes(attach.session()));
-        RETURN_IF_ERROR(found->engine->StreamBegan(LocalPrincipal(), session));
+        RETURN_IF_ERROR(found->engine->StreamBegan(who, session));
         hosted = std::move(found);
         reply = OneFieldMessage(kAttached, std::string());
       } else if (!hosted) {
         return absl::FailedPreconditionError("the first message of an upload attaches to a session");
       } else if (field == kHaveIds) {
         ASSIGN_OR_RETURN(std::vector<ChunkId> ids, ReadIds(reader, length, kHaveIdsMax));
-        ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted->engine->Have(LocalPrincipal(), session, ids));
+        ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted->engine->Have(who, session, ids));
         reply = OneFieldMessage(kHave, std::string(reinterpret_cast<const char*>(answers.data()), answers.size()));
       } else if (field == kRecords) {
         std::vector<std::unique_ptr<std::string>> header_bytes;
         std::vector<IncomingRecord> records;
         RETURN_IF_ERROR(ParseRecords(reader, length, &header_bytes, &records));
-        RETURN_IF_ERROR(hosted->engine->Append(LocalPrincipal(), session, records));
+        RETURN_IF_ERROR(hosted->engine->Append(who, session, records));
         v1::Appended appended;
         appended.set_records(records.size());
         appended.set_bytes(length);
@@ -190,7 +191,8 @@ grpc::Status TransferService::Upload(grpc::ServerContext*, Stream* stream) {
   return ToGrpcStatus(status);
 }
 
-grpc::Status TransferService::Read(grpc::ServerContext*, Stream* stream) {
+grpc::Status TransferService::Read(grpc::ServerContext* context, Stream* stream) {
+  const Principal who = PrincipalOf(*context);
   grpc::ByteBuffer message;
   absl::Status status = [&]() -> absl::Status {
     while (stream->Read(&message)) {
@@ -221,8 +223,8 @@ grpc::Status TransferService::Read(grpc::ServerContext*, Stream* stream) {
       if (!reader.ok()) return Malformed("read request");
       ASSIGN_OR_RETURN(auto hosted, registry_.Find(repository));
       ReplyWriter writer(*stream, ids);
-      if (unopenable) RETURN_IF_ERROR(hosted->engine->NoteUnopenable(LocalPrincipal(), ids));
-      RETURN_IF_ERROR(hosted->engine->Read(LocalPrincipal(), ids, verify, writer));
+      if (unopenable) RETURN_IF_ERROR(hosted->engine->NoteUnopenable(who, ids));
+      RETURN_IF_ERROR(hosted->engine->Read(who, ids, verify, writer));
       RETURN_IF_ERROR(writer.End());
     }
     return absl::OkStatus();

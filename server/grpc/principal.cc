@@ -1,0 +1,7 @@
+#include "server/grpc/principal.h"
+
+namespace holdfast {
+
+Principal PrincipalOf(const grpc::ServerContext&) { return Principal{"local"}; }
+
+}  // namespace holdfast
