@@ -12,7 +12,7 @@
 #include "core/crypto/aead.h"
 #include "core/io/errno_status.h"
 #include "server/index/rocks_kv_store.h"
-#include "server/repository/key_blobs.h"
+#include "server/repository/stored_keys.h"
 #include "storage/file/file_blob_store.h"
 
 namespace holdfast {
@@ -119,22 +119,22 @@ absl::Status FileRegistry::LoadServerKey() {
 }
 
 std::shared_ptr<HostedRepository> FileRegistry::OpenHosted(const std::string& name) {
-  auto hosted = std::make_shared<HostedRepository>();
-  hosted->name = name;
-  hosted->storage = Folder(name) + "/storage";
-  hosted->error = OpenEngine(name, *hosted);
-  return hosted;
+  HostedRepository::Parts parts;
+  parts.name = name;
+  parts.storage = Folder(name) + "/storage";
+  parts.error = OpenParts(name, parts);
+  return std::make_shared<HostedRepository>(std::move(parts));
 }
 
-absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository& hosted) {
+absl::Status FileRegistry::OpenParts(const std::string& name, HostedRepository::Parts& parts) {
   const std::string folder = Folder(name);
   absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
   RETURN_IF_ERROR(config_bytes.status());
   ASSIGN_OR_RETURN(RepositoryConfig config, DecodeConfig(*config_bytes, server_key_));
-  hosted.id = config.id;
+  parts.id = config.id;
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder + "/spool"));
-  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
-  hosted.store = std::move(store);
+  ASSIGN_OR_RETURN(parts.store, FileBlobStore::Open(io_, folder + "/storage"));
+  parts.keys = std::make_unique<StoredKeys>(*parts.store);
   CatalogKey key;
   key.repository = config.id;
   key.aead = config.aead;
@@ -150,12 +150,8 @@ absl::Status FileRegistry::OpenEngine(const std::string& name, HostedRepository&
   // On the local socket the first stream follows within milliseconds; a client that was killed before must not block
   // the next run.
   options.session_idle = absl::Milliseconds(500);
-  for (KeyBlobKind kind : {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring}) {
-    absl::Status s = ReadNewestKeyBlob(*hosted.store, kind, &hosted.warnings).status();
-    if (s.ok()) s = RestoreKeyBlobCopies(*hosted.store, kind);
-    if (!s.ok() && hosted.keys_status.ok()) hosted.keys_status = s;
-  }
-  ASSIGN_OR_RETURN(hosted.engine, Repository::Open(io_, *hosted.store, std::move(kv), key, options));
+  parts.keys_status = parts.keys->Check(&parts.warnings);
+  ASSIGN_OR_RETURN(parts.engine, Repository::Open(io_, *parts.store, std::move(kv), key, options));
   return absl::OkStatus();
 }
 
@@ -176,7 +172,7 @@ absl::StatusOr<bool> FileRegistry::IsUnfinished(std::string_view name, bool remo
 
 absl::Status FileRegistry::OpenAndList(const std::string& name) {
   std::shared_ptr<HostedRepository> hosted = OpenHosted(name);
-  absl::Status status = hosted->error;
+  absl::Status status = hosted->error();
   absl::MutexLock lock(&mu_);
   repositories_[name] = std::move(hosted);
   return status;
@@ -186,10 +182,10 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
   if (std::shared_ptr<HostedRepository> hosted = Hosted(request.name)) {
-    if (hosted->id != request.id) {
+    if (hosted->id() != request.id) {
       return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
     }
-    return hosted->error.ok() ? absl::OkStatus() : OpenAndList(request.name);
+    return hosted->error().ok() ? absl::OkStatus() : OpenAndList(request.name);
   }
   const std::string folder = Folder(request.name);
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder));
@@ -202,18 +198,13 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
   RETURN_IF_ERROR(IsUnfinished(request.name, /*remove=*/true).status());
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
-  auto put = [&](KeyBlobKind kind, const std::string& bytes) {
-    absl::Status s = PutKeyBlob(*store, kind, 1, bytes);
-    if (absl::IsAborted(s)) {
-      return absl::AlreadyExistsError(absl::StrCat(
-          folder,
-          " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
-    }
-    return s;
-  };
-  RETURN_IF_ERROR(put(KeyBlobKind::kSettings, request.settings));
-  RETURN_IF_ERROR(put(KeyBlobKind::kSlots, request.key_slots));
-  RETURN_IF_ERROR(put(KeyBlobKind::kKeyring, request.keyring));
+  absl::Status created = StoredKeys(*store).Create(request.settings, request.key_slots, request.keyring);
+  if (absl::IsAlreadyExists(created)) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        folder,
+        " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
+  }
+  RETURN_IF_ERROR(created);
   RepositoryConfig config;
   config.id = request.id;
   config.aead = request.aead;
@@ -245,17 +236,17 @@ absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string
     return absl::NotFoundError(absl::StrCat("this server has no repository named ", AbslView(name),
                                             "; create it: holdfast repository create ", AbslView(name)));
   }
-  if (!hosted->error.ok()) {
+  if (!hosted->error().ok()) {
     // A full disk has room again, a storage is back: nobody should have to restart the server for that.
     absl::MutexLock create_lock(&create_mu_);
     hosted = Hosted(name);
-    if (!hosted->error.ok() && MayTryAgain(hosted->name)) {
-      OpenAndList(hosted->name).IgnoreError();
+    if (!hosted->error().ok() && MayTryAgain(hosted->name())) {
+      OpenAndList(hosted->name()).IgnoreError();
       hosted = Hosted(name);
     }
   }
-  if (!hosted->error.ok()) {
-    return Annotate(hosted->error, absl::StrCat("repository ", AbslView(name), " is not open"));
+  if (!hosted->error().ok()) {
+    return Annotate(hosted->error(), absl::StrCat("repository ", AbslView(name), " is not open"));
   }
   return hosted;
 }

@@ -43,7 +43,7 @@ class FileRegistry : public RepositoryRegistry {
   absl::Status OpenAndList(const std::string& name);
   std::shared_ptr<HostedRepository> Hosted(std::string_view name);
   bool MayTryAgain(const std::string& name);
-  absl::Status OpenEngine(const std::string& name, HostedRepository& hosted);
+  absl::Status OpenParts(const std::string& name, HostedRepository::Parts& parts);
 
   const Io io_;
   const FileRegistryOptions options_;

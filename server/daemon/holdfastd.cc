@@ -86,16 +86,14 @@ absl::Status Run(const DaemonConfig& config) {
   }
   ASSIGN_OR_RETURN(std::unique_ptr<FileRegistry> registry, FileRegistry::Open(io, registry_options));
   for (const auto& repository : registry->List()) {
-    if (!repository->error.ok()) {
-      Log(absl::StrCat("repository ", repository->name, " is not open: ", repository->error.message()));
-    } else if (absl::Status s = HealthOf(*repository); !s.ok()) {
-      Log(absl::StrCat("repository ", repository->name, ": ", s.message()));
+    if (!repository->error().ok()) {
+      Log(absl::StrCat("repository ", repository->name(), " is not open: ", repository->error().message()));
+    } else if (absl::Status s = repository->Health(); !s.ok()) {
+      Log(absl::StrCat("repository ", repository->name(), ": ", s.message()));
     }
-    std::vector<std::string> warnings = repository->warnings;
-    if (repository->engine) {
-      for (std::string& w : repository->engine->warnings()) warnings.push_back(std::move(w));
+    for (const std::string& w : repository->Warnings()) {
+      Log(absl::StrCat("repository ", repository->name(), ": warning: ", w));
     }
-    for (const std::string& w : warnings) Log(absl::StrCat("repository ", repository->name, ": warning: ", w));
   }
 
   MetricsRegistry metrics;
@@ -103,7 +101,7 @@ absl::Status Run(const DaemonConfig& config) {
     return [&registry, field]() -> double {
       uint64_t total = 0;
       for (const auto& r : registry->List()) {
-        if (r->engine) total += r->engine->statistics().*field;
+        total += r->Statistics().*field;
       }
       return static_cast<double>(total);
     };
@@ -123,7 +121,7 @@ absl::Status Run(const DaemonConfig& config) {
   metrics.AddGaugeCallback("holdfast_repositories_unavailable", "Repositories that cannot be used.", {},
                            [&registry]() -> double {
                              int n = 0;
-                             for (const auto& r : registry->List()) n += !HealthOf(*r).ok();
+                             for (const auto& r : registry->List()) n += !r->Health().ok();
                              return n;
                            });
   HttpServerOptions http_options;
@@ -139,11 +137,11 @@ absl::Status Run(const DaemonConfig& config) {
                      health.healthy = true;
                      health.status = "ok";
                      for (const auto& r : registry->List()) {
-                       absl::Status s = HealthOf(*r);
+                       absl::Status s = r->Health();
                        if (s.ok()) continue;
                        health.healthy = false;
                        health.status = "a repository is not usable";
-                       health.details.emplace_back(r->name, std::string(s.message()));
+                       health.details.emplace_back(r->name(), std::string(s.message()));
                      }
                      return health;
                    }));

@@ -5,7 +5,6 @@
 #include "server/grpc/principal.h"
 #include "server/grpc/status_conversion.h"
 #include "server/grpc/transfer_service.h"
-#include "server/repository/key_blobs.h"
 
 namespace holdfast {
 namespace {
@@ -57,18 +56,16 @@ grpc::Status ControlService::ListRepositories(grpc::ServerContext*, const v1::Li
                                               v1::ListRepositoriesReply* reply) {
   for (const auto& hosted : registry_.List()) {
     v1::RepositoryInfo* info = reply->add_repositories();
-    info->set_name(hosted->name);
-    info->set_repository_id(std::string(hosted->id.view()));
-    info->set_storage(hosted->storage);
-    if (absl::Status s = HealthOf(*hosted); !s.ok()) info->set_error(std::string(s.message()));
-    for (const std::string& w : hosted->warnings) info->add_warnings(w);
-    if (!hosted->engine) continue;
-    RepositoryStatistics s = hosted->engine->statistics();
+    info->set_name(hosted->name());
+    info->set_repository_id(std::string(hosted->id().view()));
+    info->set_storage(hosted->storage());
+    if (absl::Status s = hosted->Health(); !s.ok()) info->set_error(std::string(s.message()));
+    for (std::string& w : hosted->Warnings()) info->add_warnings(std::move(w));
+    const RepositoryStatistics s = hosted->Statistics();
     info->set_snapshots(s.snapshots);
     info->set_packs(s.packs);
     info->set_stored_bytes(s.stored_bytes);
     info->set_chunks(s.chunks);
-    for (const std::string& w : hosted->engine->warnings()) info->add_warnings(w);
   }
   return grpc::Status::OK;
 }
@@ -76,29 +73,21 @@ grpc::Status ControlService::ListRepositories(grpc::ServerContext*, const v1::Li
 grpc::Status ControlService::GetKeys(grpc::ServerContext*, const v1::GetKeysRequest* request, v1::GetKeysReply* reply) {
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
-    ASSIGN_OR_RETURN(KeyBlob settings, ReadNewestKeyBlob(*hosted->store, KeyBlobKind::kSettings, nullptr));
-    ASSIGN_OR_RETURN(KeyBlob slots, ReadNewestKeyBlob(*hosted->store, KeyBlobKind::kSlots, nullptr));
-    ASSIGN_OR_RETURN(KeyBlob keyring, ReadNewestKeyBlob(*hosted->store, KeyBlobKind::kKeyring, nullptr));
-    reply->set_repository_id(std::string(hosted->id.view()));
-    reply->set_settings(std::move(settings.bytes));
-    reply->set_key_slots(std::move(slots.bytes));
-    reply->set_key_slots_generation(slots.generation);
-    reply->set_keyring(std::move(keyring.bytes));
-    reply->set_keyring_generation(keyring.generation);
+    ASSIGN_OR_RETURN(StoredKeys::Contents keys, hosted->keys().Get());
+    reply->set_repository_id(std::string(hosted->id().view()));
+    reply->set_settings(std::move(keys.settings));
+    reply->set_key_slots(std::move(keys.key_slots.bytes));
+    reply->set_key_slots_generation(keys.key_slots.generation);
+    reply->set_keyring(std::move(keys.keyring.bytes));
+    reply->set_keyring_generation(keys.keyring.generation);
     return absl::OkStatus();
   });
 }
 
 grpc::Status ControlService::PutKeys(grpc::ServerContext*, const v1::PutKeysRequest* request, v1::PutKeysReply*) {
   return Answer([&]() -> absl::Status {
-    if (request->key_slots().empty() == request->keyring().empty()) {
-      return absl::InvalidArgumentError("exactly one of key slots and keyring must be given");
-    }
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
-    const bool slots = !request->key_slots().empty();
-    absl::MutexLock lock(&hosted->keys_mu);
-    return PutKeyBlob(*hosted->store, slots ? KeyBlobKind::kSlots : KeyBlobKind::kKeyring, request->generation(),
-                      slots ? request->key_slots() : request->keyring());
+    return hosted->keys().Put({request->key_slots(), request->keyring(), request->generation()});
   });
 }
 
@@ -110,7 +99,7 @@ grpc::Status ControlService::ListSnapshots(grpc::ServerContext*, const v1::ListS
     if (!request->source().empty()) filter.source = request->source();
     filter.id_prefix = request->id_prefix();
     ASSIGN_OR_RETURN(CatalogPage page,
-                     hosted->engine->catalog().List(filter, request->page_token(), request->page_size()));
+                     hosted->engine().catalog().List(filter, request->page_token(), request->page_size()));
     for (const CatalogSnapshot& s : page.snapshots) *reply->add_snapshots() = ToProto(s);
     reply->set_next_page_token(page.next);
     return absl::OkStatus();
@@ -122,9 +111,9 @@ grpc::Status ControlService::GetManifest(grpc::ServerContext* context, const v1:
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(request->id()));
-    std::optional<CatalogSnapshot> known = hosted->engine->catalog().Find(id);
+    std::optional<CatalogSnapshot> known = hosted->engine().catalog().Find(id);
     if (!known || known->deleted) return absl::NotFoundError("no such snapshot");
-    ASSIGN_OR_RETURN(*reply->mutable_manifest(), hosted->engine->GetManifest(PrincipalOf(*context), id));
+    ASSIGN_OR_RETURN(*reply->mutable_manifest(), hosted->engine().GetManifest(PrincipalOf(*context), id));
     return absl::OkStatus();
   });
 }
@@ -135,7 +124,7 @@ grpc::Status ControlService::DeleteSnapshot(grpc::ServerContext* context, const 
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(ManifestId id, ManifestId::FromBytes(request->id()));
     if (request->reason().size() > 1024) return absl::InvalidArgumentError("a reason has at most 1,024 bytes");
-    return hosted->engine->DeleteSnapshot(PrincipalOf(*context), id, request->reason());
+    return hosted->engine().DeleteSnapshot(PrincipalOf(*context), id, request->reason());
   });
 }
 
@@ -148,7 +137,7 @@ grpc::Status ControlService::OpenSession(grpc::ServerContext* context, const v1:
       ASSIGN_OR_RETURN(base, ManifestId::FromBytes(request->base()));
     }
     ASSIGN_OR_RETURN(SessionInfo info,
-                     hosted->engine->OpenSession(PrincipalOf(*context), request->source(), request->agent(), base));
+                     hosted->engine().OpenSession(PrincipalOf(*context), request->source(), request->agent(), base));
     reply->set_session(std::string(info.id.view()));
     if (info.head) reply->set_head(std::string(info.head->view()));
     reply->set_head_sequence(info.head_sequence);
@@ -162,7 +151,7 @@ grpc::Status ControlService::Barrier(grpc::ServerContext* context, const v1::Bar
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
-    return hosted->engine->Barrier(PrincipalOf(*context), session);
+    return hosted->engine().Barrier(PrincipalOf(*context), session);
   });
 }
 
@@ -173,7 +162,7 @@ grpc::Status ControlService::CommitSnapshot(grpc::ServerContext* context, const 
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
     ASSIGN_OR_RETURN(CommitResult result,
-                     hosted->engine->Commit(PrincipalOf(*context), session, request->manifest(), &missing));
+                     hosted->engine().Commit(PrincipalOf(*context), session, request->manifest(), &missing));
     reply->set_id(std::string(result.id.view()));
     reply->set_server_time_unix_ns(absl::ToUnixNanos(result.server_time));
     return absl::OkStatus();
@@ -191,7 +180,7 @@ grpc::Status ControlService::CloseSession(grpc::ServerContext* context, const v1
   return Answer([&]() -> absl::Status {
     ASSIGN_OR_RETURN(auto hosted, registry_.Find(request->repository()));
     ASSIGN_OR_RETURN(SessionId session, SessionId::FromBytes(request->session()));
-    return hosted->engine->CloseSession(PrincipalOf(*context), session);
+    return hosted->engine().CloseSession(PrincipalOf(*context), session);
   });
 }
 

@@ -161,20 +161,20 @@ grpc::Status TransferService::Upload(grpc::ServerContext* context, Stream* strea
         }
         ASSIGN_OR_RETURN(auto found, registry_.Find(attach.repository()));
         ASSIGN_OR_RETURN(session, SessionId::FromBytes(attach.session()));
-        RETURN_IF_ERROR(found->engine->StreamBegan(who, session));
+        RETURN_IF_ERROR(found->engine().StreamBegan(who, session));
         hosted = std::move(found);
         reply = OneFieldMessage(kAttached, std::string());
       } else if (!hosted) {
         return absl::FailedPreconditionError("the first message of an upload attaches to a session");
       } else if (field == kHaveIds) {
         ASSIGN_OR_RETURN(std::vector<ChunkId> ids, ReadIds(reader, length, kHaveIdsMax));
-        ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted->engine->Have(who, session, ids));
+        ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted->engine().Have(who, session, ids));
         reply = OneFieldMessage(kHave, std::string(reinterpret_cast<const char*>(answers.data()), answers.size()));
       } else if (field == kRecords) {
         std::vector<std::unique_ptr<std::string>> header_bytes;
         std::vector<IncomingRecord> records;
         RETURN_IF_ERROR(ParseRecords(reader, length, &header_bytes, &records));
-        RETURN_IF_ERROR(hosted->engine->Append(who, session, records));
+        RETURN_IF_ERROR(hosted->engine().Append(who, session, records));
         v1::Appended appended;
         appended.set_records(records.size());
         appended.set_bytes(length);
@@ -187,7 +187,7 @@ grpc::Status TransferService::Upload(grpc::ServerContext* context, Stream* strea
     }
     return absl::OkStatus();
   }();
-  if (hosted) hosted->engine->StreamEnded(session);
+  if (hosted) hosted->engine().StreamEnded(session);
   return ToGrpcStatus(status);
 }
 
@@ -223,8 +223,8 @@ grpc::Status TransferService::Read(grpc::ServerContext* context, Stream* stream)
       if (!reader.ok()) return Malformed("read request");
       ASSIGN_OR_RETURN(auto hosted, registry_.Find(repository));
       ReplyWriter writer(*stream, ids);
-      if (unopenable) RETURN_IF_ERROR(hosted->engine->NoteUnopenable(who, ids));
-      RETURN_IF_ERROR(hosted->engine->Read(who, ids, verify, writer));
+      if (unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(who, ids));
+      RETURN_IF_ERROR(hosted->engine().Read(who, ids, verify, writer));
       RETURN_IF_ERROR(writer.End());
     }
     return absl::OkStatus();

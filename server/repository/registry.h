@@ -8,25 +8,12 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
+#include "core/base/ids.h"
 #include "core/base/status.h"
 #include "core/crypto/types.h"
-#include "server/repository/repository.h"
-#include "storage/blob_store.h"
+#include "server/repository/hosted_repository.h"
 
 namespace holdfast {
-
-struct HostedRepository {
-  std::string name;
-  RepositoryId id;
-  std::string storage;       // where the blobs are, for display
-  absl::Status error;        // not OK: engine is null, and why
-  absl::Status keys_status;  // not OK: settings, slots or keyring cannot be read, so hardly anybody can use it
-  absl::Mutex keys_mu;       // one writer of those at a time
-  std::unique_ptr<BlobStore> store;
-  std::unique_ptr<Repository> engine;  // uses the store: declared, and so destroyed, in this order
-  std::vector<std::string> warnings;   // met while opening
-};
 
 struct NewRepository {
   std::string name;
@@ -41,17 +28,10 @@ class RepositoryRegistry {
   virtual ~RepositoryRegistry() = default;
   // ALREADY_EXISTS when the name is taken by another repository; OK when it is this one.
   virtual absl::Status Create(const NewRepository& request) = 0;
-  // NOT_FOUND says how to create one; the repository's error when it could not be opened.
+  // One that is open. NOT_FOUND says how to create one; the repository's error when it could not be opened.
   virtual absl::StatusOr<std::shared_ptr<HostedRepository>> Find(std::string_view name) = 0;
   virtual std::vector<std::shared_ptr<HostedRepository>> List() = 0;
 };
-
-// OK, or why the repository cannot be used as it should.
-inline absl::Status HealthOf(const HostedRepository& r) {
-  if (!r.error.ok()) return r.error;
-  if (!r.keys_status.ok()) return r.keys_status;
-  return r.engine->status();
-}
 
 }  // namespace holdfast
 
