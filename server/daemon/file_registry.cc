@@ -7,10 +7,9 @@
 #include <cerrno>
 #include <utility>
 
-#include "core/base/codec.h"
 #include "core/base/repository_name.h"
-#include "core/crypto/aead.h"
 #include "core/io/errno_status.h"
+#include "server/daemon/repository_config.h"
 #include "server/index/rocks_kv_store.h"
 #include "server/repository/stored_keys.h"
 #include "storage/file/file_blob_store.h"
@@ -18,55 +17,7 @@
 namespace holdfast {
 namespace {
 
-constexpr std::string_view kConfigMagic = "HFSRVR1";
 constexpr uint64_t kConfigBytesMax = 4096;
-
-struct RepositoryConfig {
-  RepositoryId id;
-  AeadAlgorithm aead = AeadAlgorithm::kAes256Gcm;
-  Key256 catalog_key;
-};
-
-// Magic, version byte; repository id, AEAD; nonce and the catalog key sealed under the server's key.
-std::string EncodeConfig(const RepositoryConfig& config, const Key256& server_key, Random& random) {
-  std::string out(kConfigMagic);
-  ByteWriter w(&out);
-  w.U8(1);
-  w.Bytes(config.id.view());
-  w.U8(static_cast<uint8_t>(config.aead));
-  AeadNonce nonce;
-  random.Fill(absl::MakeSpan(nonce));
-  std::string aad = out;
-  w.Bytes({reinterpret_cast<const char*>(nonce.data()), nonce.size()});
-  w.Bytes(Aead(AeadAlgorithm::kAes256Gcm, server_key).Seal(nonce, aad, config.catalog_key.ExposeView()));
-  return out;
-}
-
-absl::StatusOr<RepositoryConfig> DecodeConfig(std::string_view in, const Key256& server_key) {
-  ByteReader r(in);
-  RepositoryConfig config;
-  if (r.Bytes(kConfigMagic.size()) != kConfigMagic || r.U8() != 1) {
-    return absl::DataLossError("the repository's config is damaged or of another version");
-  }
-  std::string_view id = r.Bytes(16);
-  uint8_t aead = r.U8();
-  std::string_view aad = in.substr(0, r.position());
-  std::string_view nonce_bytes = r.Bytes(kAeadNonceSizeInBytes);
-  std::string_view sealed = r.Bytes(r.remaining());
-  if (!r.ok() || !IsKnownAead(aead)) return absl::DataLossError("the repository's config is damaged");
-  ASSIGN_OR_RETURN(config.id, RepositoryId::FromBytes(id));
-  config.aead = static_cast<AeadAlgorithm>(aead);
-  AeadNonce nonce;
-  std::copy(nonce_bytes.begin(), nonce_bytes.end(), nonce.begin());
-  absl::StatusOr<std::string> key = Aead(AeadAlgorithm::kAes256Gcm, server_key).Open(nonce, aad, sealed);
-  if (!key.ok() || key->size() != 32) {
-    return absl::DataLossError(
-        "the catalog key does not open: the config is damaged, or server.key is another server's");
-  }
-  config.catalog_key = Key256(reinterpret_cast<const uint8_t*>(key->data()));
-  WipeMemory(key->data(), key->size());
-  return config;
-}
 
 }  // namespace
 
@@ -130,7 +81,7 @@ absl::Status FileRegistry::OpenParts(const std::string& name, HostedRepository::
   const std::string folder = Folder(name);
   absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
   RETURN_IF_ERROR(config_bytes.status());
-  ASSIGN_OR_RETURN(RepositoryConfig config, DecodeConfig(*config_bytes, server_key_));
+  ASSIGN_OR_RETURN(RepositoryConfig config, DecodeRepositoryConfig(*config_bytes, server_key_));
   parts.id = config.id;
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder + "/spool"));
   ASSIGN_OR_RETURN(parts.store, FileBlobStore::Open(io_, folder + "/storage"));
@@ -192,7 +143,7 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   // An earlier attempt may have come that far, although its client heard of an error.
   absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
   if (config_bytes.ok()) {
-    absl::StatusOr<RepositoryConfig> known = DecodeConfig(*config_bytes, server_key_);
+    absl::StatusOr<RepositoryConfig> known = DecodeRepositoryConfig(*config_bytes, server_key_);
     if (known.ok() && known->id == request.id) return OpenAndList(request.name);
   }
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
@@ -209,7 +160,8 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   config.id = request.id;
   config.aead = request.aead;
   config.catalog_key = request.catalog_key;
-  RETURN_IF_ERROR(WriteFileAtomically(io_, folder + "/config", EncodeConfig(config, server_key_, io_.random)));
+  RETURN_IF_ERROR(
+      WriteFileAtomically(io_, folder + "/config", EncodeRepositoryConfig(config, server_key_, io_.random)));
   // It exists from here on, also when it cannot be opened now.
   return OpenAndList(request.name);
 }
