@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -36,7 +37,7 @@ absl::StatusOr<std::unique_ptr<FileRegistry>> FileRegistry::Open(Io io, FileRegi
   ASSIGN_OR_RETURN(std::vector<std::string> names, io.files.List(data + "/repositories"));
   for (const std::string& name : names) {
     if (!CheckRepositoryName(name).ok()) continue;
-    absl::StatusOr<bool> unfinished = registry->IsUnfinished(name, /*remove=*/false);
+    absl::StatusOr<bool> unfinished = registry->IsUnfinished(name);
     if (unfinished.ok() && *unfinished) continue;
     registry->OpenAndList(name).IgnoreError();  // listed with its error
   }
@@ -106,19 +107,21 @@ absl::Status FileRegistry::OpenParts(const std::string& name, HostedRepository::
   return absl::OkStatus();
 }
 
-// Keys without a config and without a log are what a server left that died while it created a repository: nobody was
-// told that it exists, and nothing can be in it. They are only removed when somebody creates a repository of that name.
-absl::StatusOr<bool> FileRegistry::IsUnfinished(std::string_view name, bool remove) {
+absl::StatusOr<bool> FileRegistry::IsUnfinished(std::string_view name) const {
   const std::string folder = Folder(name);
   if (!absl::IsNotFound(io_.files.Stat(folder + "/config").status())) return false;
-  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
-  ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(*store, ""));
-  for (const BlobInfo& blob : blobs) {
-    if (blob.name.rfind("format/", 0) != 0 && blob.name.rfind("keys/", 0) != 0) return false;
-  }
-  if (!remove) return true;
-  for (const BlobInfo& blob : blobs) RETURN_IF_ERROR(store->Delete(BlobName::FromTrusted(blob.name)));
-  return true;
+  FileBlobStoreOptions look_only;
+  look_only.read_only = true;
+  auto store = FileBlobStore::Open(io_, folder + "/storage", look_only);
+  if (absl::IsNotFound(store.status())) return true;
+  RETURN_IF_ERROR(store.status());
+  ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(**store, ""));
+  return std::all_of(blobs.begin(), blobs.end(), [](const BlobInfo& b) { return StoredKeys::IsKeyBlob(b.name); });
+}
+
+absl::Status FileRegistry::RemoveUnfinished(std::string_view name) {
+  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, Folder(name) + "/storage"));
+  return StoredKeys(*store).Remove();
 }
 
 absl::Status FileRegistry::OpenAndList(const std::string& name) {
@@ -147,7 +150,8 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
     if (known.ok() && known->id == request.id) return OpenAndList(request.name);
   }
   // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
-  RETURN_IF_ERROR(IsUnfinished(request.name, /*remove=*/true).status());
+  ASSIGN_OR_RETURN(const bool unfinished, IsUnfinished(request.name));
+  if (unfinished) RETURN_IF_ERROR(RemoveUnfinished(request.name));
   ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
   absl::Status created = StoredKeys(*store).Create(request.settings, request.key_slots, request.keyring);
   if (absl::IsAlreadyExists(created)) {

@@ -37,8 +37,11 @@ class FileRegistry : public RepositoryRegistry {
   FileRegistry(Io io, FileRegistryOptions options) : io_(io), options_(std::move(options)) {}
   std::string Folder(std::string_view name) const;
   absl::Status LoadServerKey();
-  // True: nothing but what a server left that died while it created a repository; gone now, with `remove`.
-  absl::StatusOr<bool> IsUnfinished(std::string_view name, bool remove);
+  // Keys without a config and without a log are what a server left that died while it created a repository: nobody was
+  // told that it exists, and nothing can be in it. Changes nothing.
+  absl::StatusOr<bool> IsUnfinished(std::string_view name) const;
+  // Only when somebody creates a repository of that name.
+  absl::Status RemoveUnfinished(std::string_view name);
   std::shared_ptr<HostedRepository> OpenHosted(const std::string& name);
   absl::Status OpenAndList(const std::string& name);
   std::shared_ptr<HostedRepository> Hosted(std::string_view name);

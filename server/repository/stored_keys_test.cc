@@ -57,6 +57,18 @@ TEST_F(StoredKeysTest, IsCreatedOnce) {
   EXPECT_EQ(keys_.Get()->settings, Settings());
 }
 
+TEST_F(StoredKeysTest, RemovesKeysAndNothingElse) {
+  ASSERT_OK(Create());
+  ASSERT_OK(PutBytes(store_, BlobName::FromTrusted("log/00000001"), "slot", PutMode::kIfAbsent));
+  ASSERT_OK(PutBytes(store_, BlobName::FromTrusted("keysmith"), "?", PutMode::kIfAbsent));
+  for (const std::string& name : Names("")) {
+    EXPECT_EQ(StoredKeys::IsKeyBlob(name), name != "log/00000001" && name != "keysmith") << name;
+  }
+  ASSERT_OK(keys_.Remove());
+  EXPECT_THAT(Names(""), ElementsAre("keysmith", "log/00000001"));
+  EXPECT_OK(Create());
+}
+
 TEST_F(StoredKeysTest, RefusesToCreateWhatIsNotIntact) {
   EXPECT_THAT(keys_.Create("nonsense", Slots("1"), Ring("1")), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(Names(""), IsEmpty());
