@@ -37,9 +37,8 @@ constexpr int kStopPollMs = 50;
 
 using SteadyClock = std::chrono::steady_clock;
 
-// One connection, with an end: at most so many bytes in, at most so long for all of it (a client
-// that sends a byte now and then would otherwise hold its worker for ever), and nothing once the
-// server stops.
+// One connection, with an end: at most so many bytes in, at most so long for all of it (a client that sends a byte now
+// and then would otherwise hold its worker for ever), and nothing once the server stops.
 class BoundedStream : public httplib::Stream {
  public:
   BoundedStream(int fd, size_t bytes_max, SteadyClock::duration time_max, const std::atomic<bool>& stopping)
@@ -196,20 +195,6 @@ class BoundedServer : public httplib::Server {
   std::atomic<bool> stopping_{false};
 };
 
-// A JSON string; bytes that are not printable ASCII become '?': it is for people.
-std::string Json(std::string_view s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else {
-      out += c >= 0x20 && c < 0x7f ? c : '?';
-    }
-  }
-  return out + "\"";
-}
-
 struct Endpoint {
   std::string host;
   int port = 0;
@@ -314,16 +299,14 @@ absl::Status PrepareSocketPath(const std::string& path) {
 }  // namespace
 
 struct HttpServer::Impl {
-  Impl(HttpServerOptions o, MetricsRegistry& m, HealthCallback h)
-      : options(std::move(o)), metrics(m), health(std::move(h)), server(options) {}
+  explicit Impl(HttpServerOptions o) : options(std::move(o)), server(options) {}
 
-  void AddHandlers();
+  void SetLimits();
+  absl::Status Add(HttpRoute route);
   absl::Status Listen();
   void Stop();
 
   const HttpServerOptions options;
-  MetricsRegistry& metrics;
-  const HealthCallback health;
   BoundedServer server;
   int port = 0;
   std::optional<std::pair<dev_t, ino_t>> socket_file;  // what we made, to remove nothing else
@@ -331,32 +314,41 @@ struct HttpServer::Impl {
   std::mutex stop_mu;
 };
 
-void HttpServer::Impl::AddHandlers() {
+void HttpServer::Impl::SetLimits() {
   server.new_task_queue = [this] {
     return new BoundedTaskQueue(std::max(1, options.workers),
                                 static_cast<size_t>(std::max(1, options.queued_connections_max)));
   };
   server.set_payload_max_length(options.body_bytes_max);
   server.set_keep_alive_max_count(1);
-  server.Get("/healthz", [this](const httplib::Request&, httplib::Response& res) {
-    const HttpHealth h = health();
-    std::string body = absl::StrCat("{\"status\":", Json(h.status), ",\"healthy\":", h.healthy ? "true" : "false");
-    for (const auto& [key, value] : h.details) {
-      absl::StrAppend(&body, ",", Json(key), ":", Json(value));
-    }
-    res.status = h.healthy ? 200 : 503;
-    res.set_content(body + "}\n", "application/json");
-  });
-  server.Get("/version", [this](const httplib::Request&, httplib::Response& res) {
-    res.set_content(absl::StrCat("{\"name\":\"holdfastd\",\"version\":", Json(options.version), "}\n"),
-                    "application/json");
-  });
-  server.Get("/metrics", [this](const httplib::Request&, httplib::Response& res) {
-    res.set_content(metrics.TextFormat(), "text/plain; version=0.0.4; charset=utf-8");
-  });
   server.set_exception_handler(
       [](const httplib::Request&, httplib::Response& res, std::exception_ptr) { res.status = 500; });
   server.set_default_headers({{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
+}
+
+absl::Status HttpServer::Impl::Add(HttpRoute route) {
+  // The library takes paths as regular expressions.
+  constexpr std::string_view kLiteral = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_-";
+  if (route.path.empty() || route.path[0] != '/' || route.path.find_first_not_of(kLiteral) != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", route.path, "\" is not a path of a route"));
+  }
+  auto handler = [handle = std::move(route.handler)](const httplib::Request& request, httplib::Response& response) {
+    HttpReply reply = handle(HttpRequest{request.body});
+    response.status = reply.status;
+    response.set_content(std::move(reply.body), reply.content_type);
+  };
+  if (route.method == "GET") {
+    server.Get(route.path, std::move(handler));
+  } else if (route.method == "POST") {
+    server.Post(route.path, std::move(handler));
+  } else if (route.method == "PUT") {
+    server.Put(route.path, std::move(handler));
+  } else if (route.method == "DELETE") {
+    server.Delete(route.path, std::move(handler));
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat("no routes for method ", route.method));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status HttpServer::Impl::Listen() {
@@ -422,13 +414,14 @@ HttpServer::~HttpServer() { Stop(); }
 void HttpServer::Stop() { impl_->Stop(); }
 int HttpServer::port() const { return impl_->port; }
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options, MetricsRegistry& metrics,
-                                                              HealthCallback health) {
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
+                                                              std::vector<HttpRoute> routes) {
   if (options.unix_socket.empty() == options.loopback_address.empty()) {
     return absl::InvalidArgumentError("HTTP: give either a Unix socket or a loopback address");
   }
-  auto impl = std::make_unique<Impl>(std::move(options), metrics, std::move(health));
-  impl->AddHandlers();
+  auto impl = std::make_unique<Impl>(std::move(options));
+  impl->SetLimits();
+  for (HttpRoute& route : routes) RETURN_IF_ERROR(impl->Add(std::move(route)));
   RETURN_IF_ERROR(impl->Listen());
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

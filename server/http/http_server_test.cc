@@ -12,6 +12,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -32,7 +33,6 @@ class HttpServerTest : public ::testing::Test {
     ASSERT_NE(::mkdtemp(name), nullptr);
     folder_ = name;
     options_.unix_socket = folder_ + "/run/http.sock";
-    options_.version = "1.2.3";
     options_.io_timeout = absl::Seconds(2);
   }
   void TearDown() override {
@@ -40,13 +40,7 @@ class HttpServerTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
   absl::Status Start() {
-    auto server = HttpServer::Start(options_, metrics_, [this] {
-      HttpHealth h;
-      h.healthy = healthy_;
-      h.status = healthy_ ? "ok" : "disk \"full\"\n";
-      h.details = {{"repositories", "3"}};
-      return h;
-    });
+    auto server = HttpServer::Start(options_, routes_);
     if (server.ok()) server_ = *std::move(server);
     return server.status();
   }
@@ -80,45 +74,83 @@ class HttpServerTest : public ::testing::Test {
 
   std::string folder_;
   HttpServerOptions options_;
-  MetricsRegistry metrics_;
-  std::atomic<bool> healthy_{true};
+  std::vector<HttpRoute> routes_ = {
+      {"GET", "/version",
+       [](const HttpRequest&) {
+         return HttpReply{200, "text/plain", "1.2.3\n"};
+       }},
+      {"POST", "/echo",
+       [](const HttpRequest& request) {
+         return HttpReply{201, "text/html", request.body + "!"};
+       }},
+  };
   std::unique_ptr<HttpServer> server_;
 };
 
-TEST_F(HttpServerTest, AnswersHealthVersionAndMetrics) {
-  metrics_.AddCounter("holdfast_commits_total", "Commits.").Add(7);
+TEST_F(HttpServerTest, AnswersByItsRoutes) {
   ASSERT_OK(Start());
   auto client = Client();
-  auto res = client.Get("/healthz");
+  auto res = client.Get("/version");
   ASSERT_TRUE(res);
   EXPECT_EQ(res->status, 200);
-  EXPECT_EQ(res->body, "{\"status\":\"ok\",\"healthy\":true,\"repositories\":\"3\"}\n");
-  EXPECT_EQ(res->get_header_value("Content-Type"), "application/json");
-  healthy_ = false;
-  res = client.Get("/healthz");
+  EXPECT_EQ(res->body, "1.2.3\n");
+  EXPECT_EQ(res->get_header_value("Content-Type"), "text/plain");
+  EXPECT_EQ(res->get_header_value("Cache-Control"), "no-store");
+  EXPECT_EQ(res->get_header_value("X-Content-Type-Options"), "nosniff");
+  res = client.Head("/version");
   ASSERT_TRUE(res);
-  EXPECT_EQ(res->status, 503);
-  EXPECT_THAT(res->body, HasSubstr("\"disk \\\"full\\\"?\""));
-  res = client.Get("/version");
+  EXPECT_EQ(res->status, 200);
+  EXPECT_EQ(res->body, "");
+  res = client.Post("/echo", "hello", "text/plain");
   ASSERT_TRUE(res);
-  EXPECT_EQ(res->body, "{\"name\":\"holdfastd\",\"version\":\"1.2.3\"}\n");
-  res = client.Get("/metrics");
+  EXPECT_EQ(res->status, 201);
+  EXPECT_EQ(res->body, "hello!");
+  EXPECT_EQ(res->get_header_value("Content-Type"), "text/html");
+}
+
+TEST_F(HttpServerTest, EachMethodHasRoutesOfItsOwn) {
+  for (const char* method : {"GET", "POST", "PUT", "DELETE"}) {
+    routes_.push_back({method, "/same", [method](const HttpRequest&) { return HttpReply{200, "text/plain", method}; }});
+  }
+  ASSERT_OK(Start());
+  auto client = Client();
+  EXPECT_EQ(client.Get("/same")->body, "GET");
+  EXPECT_EQ(client.Post("/same", "", "text/plain")->body, "POST");
+  EXPECT_EQ(client.Put("/same", "", "text/plain")->body, "PUT");
+  EXPECT_EQ(client.Delete("/same")->body, "DELETE");
+  EXPECT_EQ(client.Patch("/same", "", "text/plain")->status, 404);
+}
+
+TEST_F(HttpServerTest, RefusesRoutesThatAreNone) {
+  const auto good = routes_;
+  for (const auto& [method, path] : std::vector<std::pair<std::string, std::string>>{
+           {"get", "/x"}, {"", "/x"}, {"TRACE", "/x"}, {"GET", ""}, {"GET", "x"}, {"GET", "/.*"}, {"GET", "/a b"}}) {
+    routes_ = good;
+    routes_.push_back({method, path, [](const HttpRequest&) { return HttpReply(); }});
+    EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kInvalidArgument)) << method << " " << path;
+  }
+  EXPECT_FALSE(std::filesystem::exists(options_.unix_socket));
+}
+
+TEST_F(HttpServerTest, AHandlerThatThrowsIsAnErrorOfTheServer) {
+  routes_.push_back({"GET", "/throws", [](const HttpRequest&) -> HttpReply { throw std::runtime_error("oh"); }});
+  ASSERT_OK(Start());
+  auto res = Client().Get("/throws");
   ASSERT_TRUE(res);
-  EXPECT_EQ(res->body,
-            "# HELP holdfast_commits_total Commits.\n# TYPE holdfast_commits_total counter\n"
-            "holdfast_commits_total 7\n");
-  EXPECT_THAT(res->get_header_value("Content-Type"), HasSubstr("version=0.0.4"));
+  EXPECT_EQ(res->status, 500);
+  EXPECT_EQ(res->body, "");
+  EXPECT_TRUE(Client().Get("/version"));
 }
 
 TEST_F(HttpServerTest, OtherPathsAndMethodsAreNotFound) {
   ASSERT_OK(Start());
   auto client = Client();
-  for (const char* path : {"/", "/healthz/x", "/metrics/../etc/passwd", "/nothing"}) {
+  for (const char* path : {"/", "/version/x", "/versio", "/version/../etc/passwd", "/nothing", "/echo"}) {
     auto res = client.Get(path);
     ASSERT_TRUE(res) << path;
     EXPECT_EQ(res->status, 404) << path;
   }
-  auto res = client.Post("/healthz", "x", "text/plain");
+  auto res = client.Post("/version", "x", "text/plain");
   ASSERT_TRUE(res);
   EXPECT_EQ(res->status, 404);
 }
@@ -189,15 +221,15 @@ TEST_F(HttpServerTest, ListensOnLoopbackTcpOnly) {
 TEST_F(HttpServerTest, OversizedRequestsAreRefusedAndTheServerGoesOn) {
   ASSERT_OK(Start());
   auto client = Client();
-  auto res = client.Post("/healthz", std::string(options_.body_bytes_max + 1, 'x'), "text/plain");
+  auto res = client.Post("/echo", std::string(options_.body_bytes_max + 1, 'x'), "text/plain");
   if (res) {
     EXPECT_EQ(res->status, 413);
   }
 
   // A start line, a header line and many headers, each without an end.
   for (std::string request :
-       {"GET /" + std::string(1 << 20, 'a'), "GET /healthz HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'), [] {
-          std::string s = "GET /healthz HTTP/1.1\r\n";
+       {"GET /" + std::string(1 << 20, 'a'), "GET /version HTTP/1.1\r\nX: " + std::string(1 << 20, 'b'), [] {
+          std::string s = "GET /version HTTP/1.1\r\n";
           for (int i = 0; i < 20000; ++i) absl::StrAppend(&s, "h", i, ": v\r\n");
           return s;
         }()}) {
@@ -206,7 +238,7 @@ TEST_F(HttpServerTest, OversizedRequestsAreRefusedAndTheServerGoesOn) {
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4));
   }
   // A chunked body says no length.
-  std::string chunked = "POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string chunked = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 100; ++i) chunked += "1000\r\n" + std::string(0x1000, 'x') + "\r\n";
   EXPECT_THAT(Exchange(Connect(), chunked), Not(HasSubstr("200 OK")));
   EXPECT_TRUE(Client().Get("/version"));
@@ -216,9 +248,9 @@ TEST_F(HttpServerTest, NonsenseIsRefusedAndTheServerGoesOn) {
   ASSERT_OK(Start());
   for (std::string_view request :
        {std::string_view("\0\0\0\0\r\n\r\n", 8), std::string_view("GET\r\n\r\n"),
-        std::string_view("GET /healthz HTTP/9.9\r\n\r\n"), std::string_view("\r\n\r\n\r\n"),
-        std::string_view("GET /healthz HTTP/1.1\r\nRange: bytes=0-9999999999999999999999\r\n\r\n"),
-        std::string_view("POST /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+        std::string_view("GET /version HTTP/9.9\r\n\r\n"), std::string_view("\r\n\r\n\r\n"),
+        std::string_view("GET /version HTTP/1.1\r\nRange: bytes=0-9999999999999999999999\r\n\r\n"),
+        std::string_view("POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
         std::string_view("POST /x HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\nx")}) {
     const int fd = Connect();
     (void)::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
@@ -269,7 +301,7 @@ TEST_F(HttpServerTest, StopsWhileClientsHang) {
   ASSERT_OK(Start());
   std::vector<int> hanging;
   for (int i = 0; i < 10; ++i) hanging.push_back(Connect());
-  for (int fd : hanging) (void)::send(fd, "GET /healthz HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL);
+  for (int fd : hanging) (void)::send(fd, "GET /version HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const auto start = std::chrono::steady_clock::now();
   server_->Stop();
@@ -285,51 +317,13 @@ TEST_F(HttpServerTest, ServesManyClientsAtOnce) {
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 25; ++i) {
-        auto res = Client().Get("/metrics");
+        auto res = Client().Get("/version");
         if (res && res->status == 200) ++ok;
       }
     });
   }
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(ok, 200);
-}
-
-// --- Metrics ----------------------------------------------------------------------------------
-
-TEST(MetricsTest, WritesThePrometheusTextFormat) {
-  MetricsRegistry metrics;
-  metrics.AddGauge("b_bytes", "Two\nlines \\ here", {{"kind", "tree"}, {"a", "x\"y\\z\n"}}).Set(1.5);
-  metrics.AddGauge("b_bytes", "", {{"kind", "data"}}).Set(-3);
-  metrics.AddCounter("a_total", "A.").Add();
-  metrics.AddGaugeCallback("c", "C.", {}, [] { return 1e300; });
-  EXPECT_EQ(metrics.TextFormat(),
-            "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n"
-            "# HELP b_bytes Two\\nlines \\\\ here\n# TYPE b_bytes gauge\n"
-            "b_bytes{a=\"x\\\"y\\\\z\\n\",kind=\"tree\"} 1.5\nb_bytes{kind=\"data\"} -3\n"
-            "# HELP c C.\n# TYPE c gauge\nc 1.0000000000000001e+300\n");
-}
-
-TEST(MetricsTest, TheSameNameAndLabelsAreTheSameCounter) {
-  MetricsRegistry metrics;
-  Counter& a = metrics.AddCounter("a_total", "A.", {{"x", "1"}, {"y", "2"}});
-  Counter& b = metrics.AddCounter("a_total", "A.", {{"y", "2"}, {"x", "1"}});
-  EXPECT_EQ(&a, &b);
-  EXPECT_NE(&a, &metrics.AddCounter("a_total", "A.", {{"x", "2"}, {"y", "2"}}));
-}
-
-TEST(MetricsDeathTest, MisuseIsOurBug) {
-  MetricsRegistry metrics;
-  metrics.AddGauge("g", "G.");
-  EXPECT_DEATH(metrics.AddCounter("g_count", "G."), "_total");
-  EXPECT_DEATH(metrics.AddGauge("Bad Name", "G."), "not a metric name");
-  EXPECT_DEATH(metrics.AddGauge("h", "G.", {{"bad-label", "x"}}), "not a label name");
-  EXPECT_DEATH(
-      {
-        for (size_t i = 0; i <= kMetricSeriesMax; ++i) {
-          metrics.AddGauge("many", "G.", {{"id", absl::StrCat(i)}});
-        }
-      },
-      "too many");
 }
 
 }  // namespace
