@@ -20,8 +20,8 @@ readonly BUILD_PACKAGES=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
   # Storage, compression, cryptography.
   librocksdb-dev libzstd-dev libargon2-dev libssl-dev
-  # Program frame: HTTP, flags, logs, configuration, JSON, metrics.
-  libcpp-httplib-dev libcli11-dev libspdlog-dev libtomlplusplus-dev nlohmann-json3-dev
+  # Program frame: HTTP, flags, configuration, JSON, metrics.
+  libcpp-httplib-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   prometheus-cpp-dev
   # Tests.
   libgtest-dev libgmock-dev libbenchmark-dev
