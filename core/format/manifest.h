@@ -10,8 +10,8 @@
 #include "core/base/ids.h"
 #include "core/base/status.h"
 #include "core/crypto/types.h"
+#include "core/format/chunk.h"
 #include "core/io/io.h"
-#include "core/tree/entry.h"
 #include "proto/holdfast/format/v1/manifest.pb.h"
 
 namespace holdfast {

@@ -10,10 +10,10 @@
 #include "core/base/ids.h"
 #include "core/base/limits.h"
 #include "core/base/status.h"
+#include "core/format/chunk.h"
 
 namespace holdfast {
 
-enum class ChunkType : uint8_t { kData = 1, kTree = 2 };
 enum class Codec : uint8_t { kNone = 0, kZstd = 1 };
 
 inline constexpr size_t kRecordHeaderFixedBytes = 52;

@@ -12,9 +12,8 @@
 #include "core/base/status.h"
 #include "core/compression/codec.h"
 #include "core/crypto/types.h"
+#include "core/format/chunk.h"
 #include "core/format/record.h"
-#include "core/tree/chunk_source.h"
-#include "core/tree/entry.h"
 
 namespace holdfast {
 

@@ -3,28 +3,19 @@
 #define HOLDFAST_CORE_TREE_CHUNK_SOURCE_H_
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "core/base/status.h"
-#include "core/format/record.h"
-#include "core/tree/entry.h"
+#include "core/format/chunk.h"
 
 namespace holdfast {
-
-// A chunk after opening: decrypted, decompressed, its id and key recomputed and found right.
-struct OpenedChunk {
-  ChunkType type = ChunkType::kData;
-  std::string_view plaintext;          // valid during the callback
-  absl::Span<const ChunkId> children;  // ditto
-};
 
 class ChunkSink {
  public:
   virtual ~ChunkSink() = default;
-  // Once per requested index, in any order, never concurrently within one Fetch. A chunk that is missing or damaged
-  // comes with NOT_FOUND or DATA_LOSS. An error returned from here ends the Fetch with that error.
+  // Valid during the call. Once per requested index, in any order, never concurrently within one Fetch. A chunk that is
+  // missing or damaged comes with NOT_FOUND or DATA_LOSS. An error returned from here ends the Fetch with that error.
   virtual absl::Status OnChunk(size_t index, const absl::StatusOr<OpenedChunk>& chunk) = 0;
 };
 

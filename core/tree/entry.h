@@ -9,8 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/ids.h"
-#include "core/crypto/types.h"
+#include "core/format/chunk.h"
 
 namespace holdfast {
 
@@ -33,12 +32,6 @@ struct Timestamp {
   int64_t seconds = 0;
   uint32_t nanos = 0;
   auto operator<=>(const Timestamp&) const = default;
-};
-
-struct ChunkRef {
-  ChunkId id;
-  Key256 key;
-  bool operator==(const ChunkRef& o) const { return id == o.id && key == o.key; }
 };
 
 struct ChunkPiece {
