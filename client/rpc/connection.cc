@@ -21,9 +21,7 @@ absl::Status FromGrpcStatus(const grpc::Status& s) {
   if (s.ok()) return absl::OkStatus();
   // We cancel nothing whose status we look at.
   if (s.error_code() == grpc::StatusCode::CANCELLED) return absl::UnavailableError("the server ended the connection");
-  absl::Status out(static_cast<absl::StatusCode>(s.error_code()), s.error_message());
-  if (!s.error_details().empty()) out.SetPayload("holdfast.details", absl::Cord(s.error_details()));
-  return out;
+  return absl::Status(static_cast<absl::StatusCode>(s.error_code()), s.error_message());
 }
 
 RawStream::RawStream(std::shared_ptr<grpc::Channel> channel, const char* method) : channel_(std::move(channel)) {

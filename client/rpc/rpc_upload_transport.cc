@@ -1,13 +1,10 @@
 #include "client/rpc/rpc_upload_transport.h"
 
 #include "proto/holdfast/v1/raw_messages.h"
+#include "proto/holdfast/v1/service.pb.h"
 
 namespace holdfast {
 namespace {
-
-// Field numbers of UploadRequest and UploadReply in service.proto.
-constexpr uint32_t kAttach = 1, kHaveIds = 2, kRecords = 3;
-constexpr uint32_t kAttached = 1, kHave = 2, kAppended = 3;
 
 class SliceBuffer : public RecordBuffer {
  public:
@@ -31,14 +28,16 @@ absl::StatusOr<std::unique_ptr<RpcUploadTransport>> RpcUploadTransport::Open(Con
   v1::AttachSession attach;
   attach.set_repository(repository);
   attach.set_session(session);
-  RETURN_IF_ERROR(transport->stream_->Write(OneFieldMessage(kAttach, attach.SerializeAsString())));
+  RETURN_IF_ERROR(
+      transport->stream_->Write(OneFieldMessage(v1::UploadRequest::kAttachFieldNumber, attach.SerializeAsString())));
   RETURN_IF_ERROR(transport->Receive().status());
   return transport;
 }
 
 absl::Status RpcUploadTransport::SendHave(absl::Span<const ChunkId> ids) {
   return stream_->Write(
-      OneFieldMessage(kHaveIds, std::string(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(ChunkId))));
+      OneFieldMessage(v1::UploadRequest::kHaveIdsFieldNumber,
+                      std::string(reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(ChunkId))));
 }
 
 std::unique_ptr<RecordBuffer> RpcUploadTransport::NewBuffer(size_t capacity) {
@@ -48,7 +47,7 @@ std::unique_ptr<RecordBuffer> RpcUploadTransport::NewBuffer(size_t capacity) {
 absl::Status RpcUploadTransport::SendRecords(std::unique_ptr<RecordBuffer> buffer, size_t bytes) {
   std::vector<grpc::Slice> payload;
   payload.push_back(static_cast<SliceBuffer&>(*buffer).Take(bytes));
-  return stream_->Write(OneFieldMessage(kRecords, std::move(payload)));
+  return stream_->Write(OneFieldMessage(v1::UploadRequest::kRecordsFieldNumber, std::move(payload)));
 }
 
 absl::StatusOr<UploadAnswer> RpcUploadTransport::Receive() {
@@ -62,13 +61,13 @@ absl::StatusOr<UploadAnswer> RpcUploadTransport::Receive() {
     return absl::InternalError("the server sent a malformed answer");
   }
   UploadAnswer answer;
-  if (tag == (kHave << 3 | 2)) {
+  if (tag == (v1::UploadReply::kHaveFieldNumber << 3 | 2)) {
     answer.have = std::move(bytes);
-  } else if (tag == (kAppended << 3 | 2)) {
+  } else if (tag == (v1::UploadReply::kAppendedFieldNumber << 3 | 2)) {
     v1::Appended appended;
     if (!appended.ParseFromString(bytes)) return absl::InternalError("the server sent a malformed answer");
     answer.appended_bytes = appended.bytes();
-  } else if (tag != (kAttached << 3 | 2)) {
+  } else if (tag != (v1::UploadReply::kAttachedFieldNumber << 3 | 2)) {
     return absl::InternalError("the server sent an answer of an unknown kind");
   }
   return answer;
