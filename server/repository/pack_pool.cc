@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "storage/pack/spool_file.h"
+
 namespace holdfast {
 
 PackPool::PackPool(Io io, BlobStore& store, CatalogKey key, std::string spool_directory, PackPoolOptions options,

@@ -26,6 +26,7 @@
 #include "core/io/wait_queue.h"
 #include "storage/blob_store.h"
 #include "storage/pack/pack.h"
+#include "storage/pack/pack_writer.h"
 
 namespace holdfast {
 

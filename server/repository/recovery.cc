@@ -10,6 +10,8 @@
 #include "server/repository/manifest_blob.h"
 #include "server/repository/record_location.h"
 #include "server/repository/repository.h"
+#include "storage/pack/spool_file.h"
+#include "storage/pack/stored_pack.h"
 
 namespace holdfast {
 namespace {

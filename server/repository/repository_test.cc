@@ -15,6 +15,7 @@
 #include "core/io/sim/sim_world.h"
 #include "server/index/memory_kv_store.h"
 #include "storage/memory/memory_blob_store.h"
+#include "storage/pack/pack_writer.h"
 #include "storage/wrappers/faulty_blob_store.h"
 
 namespace holdfast {

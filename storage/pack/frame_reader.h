@@ -3,11 +3,11 @@
 #define HOLDFAST_STORAGE_PACK_FRAME_READER_H_
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "storage/pack/byte_range.h"
 #include "storage/pack/pack_layout.h"
 
 namespace holdfast {
@@ -20,9 +20,6 @@ struct ScannedFrame {
 
 class FrameReader {
  public:
-  // Fills the span from the offset, or fails.
-  using ReadRange = std::function<absl::Status(uint64_t offset, absl::Span<char> out)>;
-
   // Both borrowed things outlive the reader. `bytes` is the size of the file or blob.
   FrameReader(ReadRange read, uint64_t bytes, const PackSealer& sealer, PackKind kind)
       : read_(std::move(read)), bytes_(bytes), sealer_(sealer), kind_(kind) {}

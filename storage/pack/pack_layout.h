@@ -49,6 +49,10 @@ absl::StatusOr<PackFooter> DecodePackFooter(std::string_view bytes, uint64_t pac
 bool IsPackFooterDigestRight(std::string_view footer_bytes, std::string_view header_bytes,
                              std::string_view sealed_trailer);
 
+// Layout only. A trailer that does not decode is DATA_LOSS.
+std::string EncodeTrailer(const std::vector<PackEntry>& entries);
+absl::StatusOr<std::vector<PackEntry>> DecodeTrailer(std::string_view trailer, uint32_t record_count);
+
 // The pack key at work. Thread-safe.
 class PackSealer {
  public:

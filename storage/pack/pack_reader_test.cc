@@ -8,6 +8,9 @@
 #include "core/crypto/blake3.h"
 #include "core/io/sim/sim_world.h"
 #include "storage/memory/memory_blob_store.h"
+#include "storage/pack/pack_writer.h"
+#include "storage/pack/spool_file.h"
+#include "storage/pack/stored_pack.h"
 
 namespace holdfast {
 namespace {

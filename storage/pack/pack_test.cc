@@ -9,6 +9,10 @@
 #include "core/io/sim/sim_world.h"
 #include "storage/file/file_blob_store.h"
 #include "storage/memory/memory_blob_store.h"
+#include "storage/pack/pack_layout.h"
+#include "storage/pack/pack_writer.h"
+#include "storage/pack/spool_file.h"
+#include "storage/pack/stored_pack.h"
 
 namespace holdfast {
 namespace {
