@@ -192,18 +192,75 @@ void EncodeEntry(const Entry& e, const ChildTable& children,
   if (e.hole_chunk) field(kHoleChunk, [&](ByteWriter& f) { f.Varint(children.Ordinal(*e.hole_chunk)); });
 }
 
-absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader& children, Entry* e) {
+// What a field must leave behind: nothing, and nothing missing.
+absl::Status CheckFieldEnd(uint64_t tag, const ByteReader& r) {
+  if (!r.ok() || !r.AtEnd()) return Damaged(std::string("field ") + std::to_string(tag));
+  return absl::OkStatus();
+}
+
+// The fields of which an entry has one: where its content is.
+absl::Status DecodeContentField(uint64_t tag, std::string_view bytes, const ChildReader& children, Content* content) {
   ByteReader r(bytes);
-  auto set_kind = [&](Content::Kind kind) {
-    if (e->content.kind != Content::Kind::kNone) return false;
-    e->content.kind = kind;
-    return true;
-  };
+  if (content->kind != Content::Kind::kNone) return Damaged("content in two ways");
   switch (tag) {
     case kInline:
-      if (bytes.size() > kInlineContentBytesMax || !set_kind(Content::Kind::kInline)) return Damaged("inline content");
-      e->content.inline_bytes.assign(bytes);
+      if (bytes.size() > kInlineContentBytesMax) return Damaged("inline content");
+      content->kind = Content::Kind::kInline;
+      content->inline_bytes.assign(bytes);
       return absl::OkStatus();
+    case kSlice: {
+      const uint64_t child = r.Varint();
+      content->kind = Content::Kind::kSlice;
+      content->offset = r.Varint();
+      content->length = r.Varint();
+      if (!children.Get(child, &content->ref) || content->length > kChunkPlaintextBytesMax ||
+          content->offset > kChunkPlaintextBytesMax) {
+        return Damaged("bundle slice");
+      }
+      break;
+    }
+    case kChunks:
+      content->kind = Content::Kind::kChunks;
+      while (r.ok() && !r.AtEnd()) {
+        ChunkPiece p;
+        if (!children.Get(r.Varint(), &p.ref)) return Damaged("chunk ordinal");
+        p.length = r.Varint();
+        if (p.length == 0 || p.length > kChunkPlaintextBytesMax || content->chunks.size() >= kInlineChunksMax) {
+          return Damaged("chunks");
+        }
+        content->chunks.push_back(std::move(p));
+      }
+      break;
+    default: {  // kList
+      const uint64_t child = r.Varint();
+      const uint64_t levels = r.Varint();
+      content->kind = Content::Kind::kList;
+      if (!children.Get(child, &content->ref) || levels == 0 || levels > kTreeLevelsMax) {
+        return Damaged("content list");
+      }
+      content->list_levels = static_cast<uint32_t>(levels);
+      break;
+    }
+  }
+  return CheckFieldEnd(tag, r);
+}
+
+absl::Status DecodeChildField(ByteReader& r, const ChildReader& children, std::string_view what,
+                              std::optional<ChunkRef>* out) {
+  ChunkRef ref;
+  if (!children.Get(r.Varint(), &ref)) return Damaged(what);
+  *out = std::move(ref);
+  return absl::OkStatus();
+}
+
+absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader& children, Entry* e) {
+  ByteReader r(bytes);
+  switch (tag) {
+    case kInline:
+    case kSlice:
+    case kChunks:
+    case kList:
+      return DecodeContentField(tag, bytes, children, &e->content);
     case kDigest: {
       if (bytes.size() != 16) return Damaged("digest");
       FileDigest d;
@@ -211,47 +268,15 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
       e->digest = d;
       return absl::OkStatus();
     }
-    case kSlice: {
-      uint64_t child = r.Varint();
-      e->content.offset = r.Varint();
-      e->content.length = r.Varint();
-      if (!set_kind(Content::Kind::kSlice) || !children.Get(child, &e->content.ref) ||
-          e->content.length > kChunkPlaintextBytesMax || e->content.offset > kChunkPlaintextBytesMax) {
-        return Damaged("bundle slice");
-      }
-      break;
-    }
     case kBirthTime: {
       Timestamp t;
       if (!ReadTime(r, &t)) return Damaged("birth time");
       e->birth_time = t;
       break;
     }
-    case kChunks:
-      if (!set_kind(Content::Kind::kChunks)) return Damaged("chunks");
-      while (r.ok() && !r.AtEnd()) {
-        ChunkPiece p;
-        if (!children.Get(r.Varint(), &p.ref)) return Damaged("chunk ordinal");
-        p.length = r.Varint();
-        if (p.length == 0 || p.length > kChunkPlaintextBytesMax || e->content.chunks.size() >= kInlineChunksMax) {
-          return Damaged("chunks");
-        }
-        e->content.chunks.push_back(std::move(p));
-      }
-      break;
     case kInodeFlags:
       e->inode_flags = r.Varint();
       break;
-    case kList: {
-      uint64_t child = r.Varint();
-      uint64_t levels = r.Varint();
-      if (!set_kind(Content::Kind::kList) || !children.Get(child, &e->content.ref) || levels == 0 ||
-          levels > kTreeLevelsMax) {
-        return Damaged("content list");
-      }
-      e->content.list_levels = static_cast<uint32_t>(levels);
-      break;
-    }
     case kHoles: {
       ASSIGN_OR_RETURN(e->holes, DecodeHoles(bytes));
       if (e->holes.size() > kPageHolesMax) return Damaged("too many holes for a page");
@@ -272,24 +297,17 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
       ASSIGN_OR_RETURN(e->xattrs, DecodeXattrs(bytes));
       return absl::OkStatus();
     }
-    case kXattrChunk: {
-      ChunkRef ref;
-      if (!children.Get(r.Varint(), &ref)) return Damaged("xattr chunk");
-      e->xattr_chunk = std::move(ref);
+    case kXattrChunk:
+      RETURN_IF_ERROR(DecodeChildField(r, children, "xattr chunk", &e->xattr_chunk));
       break;
-    }
-    case kHoleChunk: {
-      ChunkRef ref;
-      if (!children.Get(r.Varint(), &ref)) return Damaged("hole chunk");
-      e->hole_chunk = std::move(ref);
+    case kHoleChunk:
+      RETURN_IF_ERROR(DecodeChildField(r, children, "hole chunk", &e->hole_chunk));
       break;
-    }
     default:
       if (tag % 2 == 0) return absl::OkStatus();
       return Damaged(std::string("a field this version does not know: ") + std::to_string(tag));
   }
-  if (!r.ok() || !r.AtEnd()) return Damaged(std::string("field ") + std::to_string(tag));
-  return absl::OkStatus();
+  return CheckFieldEnd(tag, r);
 }
 
 bool IsValidComponent(std::string_view name) {
