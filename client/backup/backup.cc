@@ -21,8 +21,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/backup/worker_pool.h"
-#include "client/rpc/rpc_chunk_source.h"
-#include "client/rpc/rpc_upload_transport.h"
+#include "client/rpc/remote_chunk_source.h"
 #include "client/upload/page_uploader.h"
 #include "core/base/limits.h"
 #include "core/chunking/name_cuts.h"
@@ -152,8 +151,8 @@ bool MayChangeUnseen(const SourceStat& stat, absl::Time started) {
 
 class BackupRun : private ScanObserver {
  public:
-  BackupRun(Connection& connection, const BackupKeys& keys, const BackupOptions& options, BackupObserver& observer)
-      : connection_(connection),
+  BackupRun(RepositoryClient& client, const BackupKeys& keys, const BackupOptions& options, BackupObserver& observer)
+      : client_(client),
         keys_(keys),
         options_(options),
         observer_(observer),
@@ -197,7 +196,7 @@ class BackupRun : private ScanObserver {
     return devices_.try_emplace(device, static_cast<uint32_t>(devices_.size())).first->second;
   }
 
-  Connection& connection_;
+  RepositoryClient& client_;
   const BackupKeys& keys_;
   const BackupOptions& options_;
   BackupObserver& observer_;
@@ -205,12 +204,9 @@ class BackupRun : private ScanObserver {
   BundleCutter bundle_cutter_;
 
   absl::Time started_ = absl::Now();
-  std::string session_;
-  uint64_t credit_bytes_ = 0;
-  std::string head_;
-  uint64_t head_sequence_ = 0;
+  v1::OpenSessionReply session_;
   std::optional<OpenedManifest> base_;
-  std::unique_ptr<RpcChunkSource> base_source_;
+  std::unique_ptr<RemoteChunkSource> base_source_;
   std::unique_ptr<SnapshotReader> base_reader_;
   absl::flat_hash_set<ChunkId> rewrite_bundles_;
 
@@ -274,25 +270,16 @@ absl::Status BackupRun::OpenSession() {
   request.set_repository(options_.repository);
   request.set_source(options_.source);
   request.set_agent(keys_.manifest.agent);
-  v1::OpenSessionReply reply;
-  RETURN_IF_ERROR(
-      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().OpenSession(&c, request, &reply); }));
-  session_ = reply.session();
-  credit_bytes_ = reply.credit_bytes();
-  head_ = reply.head();
-  head_sequence_ = reply.head_sequence();
+  ASSIGN_OR_RETURN(session_, client_.OpenSession(request));
 
   const int workers = options_.workers > 0
                           ? options_.workers
                           : std::clamp(static_cast<int>(std::thread::hardware_concurrency()) + 1, 2, 8);
   std::vector<std::unique_ptr<UploadTransport>> transports;
   for (int i = 0; i < workers; ++i) {
-    ASSIGN_OR_RETURN(std::unique_ptr<RpcUploadTransport> transport,
-                     RpcUploadTransport::Open(connection_, options_.repository, session_, credit_bytes_));
-    transports.push_back(std::move(transport));
+    ASSIGN_OR_RETURN(transports.emplace_back(), client_.NewUploadTransport(options_.repository, session_));
   }
-  ASSIGN_OR_RETURN(page_transport_,
-                   RpcUploadTransport::Open(connection_, options_.repository, session_, credit_bytes_));
+  ASSIGN_OR_RETURN(page_transport_, client_.NewUploadTransport(options_.repository, session_));
   WorkerPool::Options pool_options;
   pool_options.file_digest_key = keys_.file_digest_key;
   pool_options.compression_level = options_.compression_level;
@@ -306,23 +293,20 @@ absl::Status BackupRun::OpenSession() {
 
 // The previous snapshot of the source, if this agent can read it. Failing to read it costs time, not correctness.
 absl::Status BackupRun::OpenBase(bool use_base) {
-  if (head_.empty() || !use_base) return absl::OkStatus();
-  v1::GetManifestRequest request;
-  request.set_repository(options_.repository);
-  request.set_id(head_);
-  v1::GetManifestReply reply;
-  absl::Status s =
-      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().GetManifest(&c, request, &reply); });
-  if (absl::IsUnavailable(s)) return s;
-  if (!s.ok()) {
-    if (!absl::IsNotFound(s)) {
-      observer_.OnNote(absl::StrCat("reading every file: the previous snapshot cannot be used: ", s.message()));
+  if (session_.head().empty() || !use_base) return absl::OkStatus();
+  ASSIGN_OR_RETURN(ManifestId head, ManifestId::FromBytes(session_.head()));
+  absl::StatusOr<std::string> manifest = client_.GetManifest(options_.repository, head);
+  if (absl::IsUnavailable(manifest.status())) return manifest.status();
+  if (!manifest.ok()) {
+    if (!absl::IsNotFound(manifest.status())) {
+      observer_.OnNote(
+          absl::StrCat("reading every file: the previous snapshot cannot be used: ", manifest.status().message()));
     }
     return absl::OkStatus();
   }
   const uint32_t agent = keys_.manifest.agent;
   absl::StatusOr<OpenedManifest> opened = OpenManifest(
-      reply.manifest(), keys_.manifest.repository, keys_.manifest.aead,
+      *manifest, keys_.manifest.repository, keys_.manifest.aead,
       [&](uint32_t a) { return a == agent ? std::optional<Key256>(keys_.manifest.agent_reader_key) : std::nullopt; },
       keys_.manifest.agent_mac_key);
   if (!opened.ok() || opened->core.agent() != agent || opened->core.key_epoch() != keys_.sealing.epoch) {
@@ -338,7 +322,7 @@ absl::Status BackupRun::OpenBase(bool use_base) {
   for (const std::string& id : base_->sealed.sparse_bundles()) {
     if (auto parsed = ChunkId::FromBytes(id); parsed.ok()) rewrite_bundles_.insert(*parsed);
   }
-  base_source_ = std::make_unique<RpcChunkSource>(connection_, options_.repository, keys_.sealing);
+  base_source_ = std::make_unique<RemoteChunkSource>(client_, options_.repository, keys_.sealing);
   base_reader_ = std::make_unique<SnapshotReader>(*base_source_, base_->root, base_->core.root_level());
   return absl::OkStatus();
 }
@@ -764,8 +748,8 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
   core_.set_repository_id(std::string(keys_.manifest.repository.view()));
   core_.set_source(options_.source);
   core_.set_agent(keys_.manifest.agent);
-  core_.set_sequence(head_sequence_ + 1);
-  core_.set_previous_manifest(head_);
+  core_.set_sequence(session_.head_sequence() + 1);
+  core_.set_previous_manifest(session_.head());
   core_.set_root_id(std::string(root.ref.id.view()));
   core_.set_root_level(root.level);
   core_.set_key_epoch(keys_.sealing.epoch);
@@ -796,15 +780,13 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
   ASSIGN_OR_RETURN(std::string manifest, SealManifest(core_, sealed_, root.ref.key, keys_.manifest, PosixIo().random));
   v1::CommitSnapshotRequest request;
   request.set_repository(options_.repository);
-  request.set_session(session_);
+  request.set_session(session_.session());
   request.set_manifest(manifest);
-  v1::CommitSnapshotReply reply;
-  RETURN_IF_ERROR(Annotate(
-      connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().CommitSnapshot(&c, request, &reply); }),
-      "committing the snapshot"));
+  absl::StatusOr<v1::CommitSnapshotReply> reply = client_.CommitSnapshot(request, /*missing=*/nullptr);
+  RETURN_IF_ERROR(Annotate(reply.status(), "committing the snapshot"));
 
   BackupResult result;
-  ASSIGN_OR_RETURN(result.id, ManifestId::FromBytes(reply.id()));
+  ASSIGN_OR_RETURN(result.id, ManifestId::FromBytes(reply->id()));
   result.core = core_;
   result.statistics = statistics;
   result.entries = root.entry_count;
@@ -823,30 +805,25 @@ absl::StatusOr<BackupResult> BackupRun::Run(bool use_base) {
   pool_.reset();
   page_transport_.reset();
   // Frees the source for the next run at once; what was uploaded stays.
-  v1::CloseSessionRequest close;
-  close.set_repository(options_.repository);
-  close.set_session(session_);
-  v1::CloseSessionReply reply;
-  (void)connection_.Call([&](grpc::ClientContext& c) { return connection_.stub().CloseSession(&c, close, &reply); },
-                         /*seconds=*/5);
+  (void)client_.CloseSession(options_.repository, session_.session());
   return result;
 }
 
 }  // namespace
 
-absl::StatusOr<BackupResult> Backup(Connection& connection, const BackupKeys& keys, const BackupOptions& options,
+absl::StatusOr<BackupResult> Backup(RepositoryClient& client, const BackupKeys& keys, const BackupOptions& options,
                                     BackupObserver& observer) {
   if (keys.chunker.max_bytes > ChunkUploader::kChunkRoomBytes) {
     return absl::FailedPreconditionError("this repository was set up for larger chunks than this version can make");
   }
   {
-    BackupRun run(connection, keys, options, observer);
+    BackupRun run(client, keys, options, observer);
     absl::StatusOr<BackupResult> result = run.Run(/*use_base=*/true);
     // The index promised what it no longer has: everything is read again, and what is missing is sent again.
     if (!absl::IsNotFound(result.status()) || !run.used_base()) return result;
     observer.OnNote("reading every file: the repository lost chunks of the previous snapshot");
   }
-  BackupRun run(connection, keys, options, observer);
+  BackupRun run(client, keys, options, observer);
   return run.Run(/*use_base=*/false);
 }
 

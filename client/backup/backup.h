@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "client/rpc/connection.h"
+#include "client/rpc/repository_client.h"
 #include "client/scan/scanner.h"
 #include "core/base/ids.h"
 #include "core/base/status.h"
@@ -70,8 +70,8 @@ struct BackupResult {
   uint64_t vanished = 0, skipped = 0;
 };
 
-// Blocks. `connection` and `keys` are borrowed.
-absl::StatusOr<BackupResult> Backup(Connection& connection, const BackupKeys& keys, const BackupOptions& options,
+// Blocks. `client` and `keys` are borrowed.
+absl::StatusOr<BackupResult> Backup(RepositoryClient& client, const BackupKeys& keys, const BackupOptions& options,
                                     BackupObserver& observer);
 
 }  // namespace holdfast

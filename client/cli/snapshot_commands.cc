@@ -17,6 +17,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
+#include "client/rpc/grpc_repository_client.h"
 #include "core/base/repository_name.h"
 #include "core/io/errno_status.h"
 
@@ -153,7 +154,7 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
       context.io());
   observer.set_progress(&progress);
   InterruptScope interrupt(&observer.cancel);
-  return Backup(*server, keys, options, observer);
+  return Backup(*NewGrpcRepositoryClient(*server), keys, options, observer);
 }
 
 absl::Status ExplainCreate(const absl::Status& status) {

@@ -8,11 +8,6 @@ namespace {
 
 absl::Status Malformed() { return absl::InternalError("the server sent a malformed answer"); }
 
-void AppendFlag(std::string* out, uint32_t field) {
-  AppendVarint(out, field << 3);
-  AppendVarint(out, 1);
-}
-
 }  // namespace
 
 absl::Status RpcRecordStream::Ask(const RecordQuestion& question, RecordSink& sink) {
@@ -21,8 +16,8 @@ absl::Status RpcRecordStream::Ask(const RecordQuestion& question, RecordSink& si
   const size_t id_bytes = question.ids.size() * sizeof(ChunkId);
   request += FieldHeader(v1::ReadRequest::kIdsFieldNumber, id_bytes);
   request.append(reinterpret_cast<const char*>(question.ids.data()), id_bytes);
-  if (question.verify) AppendFlag(&request, v1::ReadRequest::kVerifyFieldNumber);
-  if (question.unopenable) AppendFlag(&request, v1::ReadRequest::kUnopenableFieldNumber);
+  if (question.verify) request += VarintField(v1::ReadRequest::kVerifyFieldNumber, 1);
+  if (question.unopenable) request += VarintField(v1::ReadRequest::kUnopenableFieldNumber, 1);
   grpc::Slice slice(request);
   RETURN_IF_ERROR(stream_->Write(grpc::ByteBuffer(&slice, 1)));
   for (bool end = false; !end;) {
@@ -38,16 +33,16 @@ absl::StatusOr<bool> RpcRecordStream::ReadMessage(RecordSink& sink) {
   bool end = false;
   while (in.ok() && in.remaining() > 0) {
     const uint64_t tag = in.Varint();
-    if (tag == (v1::ReadReply::kEndFieldNumber << 3)) {
+    if (tag == VarintTag(v1::ReadReply::kEndFieldNumber)) {
       end = in.Varint() != 0;
       continue;
     }
     const uint64_t length = in.Varint();
     if (!in.ok() || length > in.remaining()) return Malformed();
-    if (tag == (v1::ReadReply::kRecordsFieldNumber << 3 | 2)) {
+    if (tag == BytesTag(v1::ReadReply::kRecordsFieldNumber)) {
       if (!in.Bytes(length, &record_)) return Malformed();
       RETURN_IF_ERROR(sink.OnRecord(record_));
-    } else if (tag == (v1::ReadReply::kFailuresFieldNumber << 3 | 2)) {
+    } else if (tag == BytesTag(v1::ReadReply::kFailuresFieldNumber)) {
       std::string bytes;
       v1::ReadFailure failure;
       if (!in.Bytes(length, &bytes) || !failure.ParseFromString(bytes)) return Malformed();

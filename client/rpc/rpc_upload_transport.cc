@@ -61,13 +61,13 @@ absl::StatusOr<UploadAnswer> RpcUploadTransport::Receive() {
     return absl::InternalError("the server sent a malformed answer");
   }
   UploadAnswer answer;
-  if (tag == (v1::UploadReply::kHaveFieldNumber << 3 | 2)) {
+  if (tag == BytesTag(v1::UploadReply::kHaveFieldNumber)) {
     answer.have = std::move(bytes);
-  } else if (tag == (v1::UploadReply::kAppendedFieldNumber << 3 | 2)) {
+  } else if (tag == BytesTag(v1::UploadReply::kAppendedFieldNumber)) {
     v1::Appended appended;
     if (!appended.ParseFromString(bytes)) return absl::InternalError("the server sent a malformed answer");
     answer.appended_bytes = appended.bytes();
-  } else if (tag != (v1::UploadReply::kAttachedFieldNumber << 3 | 2)) {
+  } else if (tag != BytesTag(v1::UploadReply::kAttachedFieldNumber)) {
     return absl::InternalError("the server sent an answer of an unknown kind");
   }
   return answer;
