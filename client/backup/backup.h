@@ -13,25 +13,14 @@
 #include <string>
 #include <vector>
 
+#include "client/keys/backup_keys.h"
 #include "client/rpc/repository_client.h"
 #include "client/scan/scanner.h"
 #include "core/base/ids.h"
 #include "core/base/status.h"
-#include "core/chunking/chunker.h"
 #include "core/format/manifest.h"
-#include "core/format/record_sealer.h"
 
 namespace holdfast {
-
-// What a backup writes with. Immutable.
-struct BackupKeys {
-  SealingKeys sealing;
-  ManifestKeys manifest;
-  Key128 cut_key;
-  Key256 name_cut_key;
-  Key256 file_digest_key;
-  ChunkerParams chunker;
-};
 
 struct BackupOptions {
   std::string repository;

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-#include "client/backup/backup.h"
+#include "client/keys/backup_keys.h"
 #include "client/keys/repository_keys.h"
 #include "client/rpc/connection.h"
 #include "core/base/secret.h"
