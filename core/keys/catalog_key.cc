@@ -34,4 +34,13 @@ Key256 DeriveLogKey(const Key256& catalog_key, std::string_view salt, const Repo
   return Hkdf256(catalog_key.ExposeView(), salt, info);
 }
 
+Key256 DeriveManifestBlobKey(const Key256& catalog_key, std::string_view salt, const RepositoryId& repository,
+                             const ManifestId& manifest) {
+  std::string info = "holdfast/1/manifest-blob";
+  ByteWriter w(&info);
+  w.Bytes(repository.view());
+  w.Bytes(manifest.view());
+  return Hkdf256(catalog_key.ExposeView(), salt, info);
+}
+
 }  // namespace holdfast

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/codec.h"
 #include "core/crypto/aead.h"
-#include "core/crypto/kdf.h"
+#include "core/keys/catalog_key.h"
 #include "proto/holdfast/format/v1/log.pb.h"
 
 namespace holdfast {
@@ -22,11 +22,7 @@ constexpr std::string_view kNamePrefix = "log/";
 constexpr size_t kNameHexDigits = 16;
 
 Key256 SlotKey(const CatalogKey& key, std::string_view salt, uint64_t slot) {
-  std::string info = "holdfast/1/log";
-  ByteWriter w(&info);
-  w.Bytes(key.repository.view());
-  w.U64(slot);
-  return Hkdf256(key.key.ExposeView(), salt, info);
+  return DeriveLogKey(key.key, salt, key.repository, slot);
 }
 
 std::string Bytes(std::string_view view) { return std::string(view); }

@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/crypto/aead.h"
-#include "core/crypto/kdf.h"
+#include "core/keys/catalog_key.h"
 
 namespace holdfast {
 namespace {
@@ -11,8 +11,7 @@ constexpr std::string_view kManifestBlobMagic("HFMANI1\0", 8);
 constexpr size_t kManifestBlobHeaderBytes = 48;
 
 Key256 ManifestBlobKey(const CatalogKey& key, std::string_view salt, const ManifestId& id) {
-  return Hkdf256(key.key.ExposeView(), salt,
-                 absl::StrCat("holdfast/1/manifest-blob", AbslView(key.repository.view()), AbslView(id.view())));
+  return DeriveManifestBlobKey(key.key, salt, key.repository, id);
 }
 
 }  // namespace

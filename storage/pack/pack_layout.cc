@@ -4,7 +4,7 @@
 
 #include "core/base/codec.h"
 #include "core/crypto/blake3.h"
-#include "core/crypto/kdf.h"
+#include "core/keys/catalog_key.h"
 
 namespace holdfast {
 namespace {
@@ -13,7 +13,6 @@ namespace {
 constexpr std::string_view kHeaderMagic("HFPACK1\0", 8);
 constexpr std::string_view kFooterMagic("HFPEND1\0", 8);
 constexpr uint8_t kPackVersion = 1;
-constexpr std::string_view kKeyInfo = "holdfast/1/pack";
 constexpr uint32_t kFrameNonces = 0;
 constexpr uint32_t kTrailerNonces = 1;
 constexpr size_t kFooterDigestedBytes = kPackFooterBytes - kDigestBytes;
@@ -30,11 +29,7 @@ std::string_view View(const std::array<uint8_t, kPackSaltBytes>& salt) {
 }
 
 Key256 PackKey(const CatalogKey& key, const PackHeader& header) {
-  std::string info(kKeyInfo);
-  info.append(key.repository.view());
-  info.append(header.id.view());
-  info.push_back(static_cast<char>(header.kind));
-  return Hkdf256(key.key.ExposeView(), View(header.salt), info);
+  return DerivePackKey(key.key, View(header.salt), key.repository, header.id, static_cast<uint8_t>(header.kind));
 }
 
 Digest FooterDigest(std::string_view footer_bytes, std::string_view header_bytes, std::string_view sealed_trailer) {
