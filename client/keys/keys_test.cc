@@ -13,9 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "client/keys/repository_access.h"
 #include "client/keys/repository_keys.h"
-#include "client/keys/tree_chunk_key.h"
 #include "core/base/status_testing.h"
-#include "core/crypto/kdf.h"
 #include "core/io/posix.h"
 #include "core/keys/keys_testing.h"
 #include "core/keys/recovery_key.h"
@@ -145,23 +143,6 @@ class KeysTest : public testing::Test {
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Connection> connection_;
 };
-
-TEST(TreeChunkKeyTest, IsWhatTheFormatSays) {
-  const auto repository = CountingId<RepositoryId>();
-  const EpochKeys epoch(RepeatedKey(0x11), repository, 1);
-  const Key256 reader = RepeatedKey(0x22);
-  const std::string number("\7\0\0\0", 4);
-  const Key256 tree = Hkdf256(reader.ExposeView(), repository.view(), "holdfast/1/agent-tree" + number);
-  const std::string ikm =
-      std::string(epoch.ChunkKey(ChunkType::kTree, 7).ExposeView()) + std::string(tree.ExposeView());
-  EXPECT_EQ(TreeChunkKey(epoch, reader, 7), Hkdf256(ikm, repository.view(), "holdfast/1/chunk-tree"));
-}
-
-TEST(TreeChunkKeyTest, DependsOnTheAgentAndOnItsReaderKey) {
-  const EpochKeys epoch(RepeatedKey(0x11), CountingId<RepositoryId>(), 1);
-  EXPECT_FALSE(TreeChunkKey(epoch, RepeatedKey(1), 1) == TreeChunkKey(epoch, RepeatedKey(1), 2));
-  EXPECT_FALSE(TreeChunkKey(epoch, RepeatedKey(1), 1) == TreeChunkKey(epoch, RepeatedKey(2), 1));
-}
 
 TEST_F(KeysTest, RequestHoldsTheCatalogKeyAndNoOtherSecret) {
   auto request = CreateRepositoryKeys({"x", kCheapArgon2}, SecretString("secret"), {}, io_);

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "client/keys/tree_chunk_key.h"
 #include "core/base/ids.h"
 #include "core/keys/derive.h"
 
@@ -172,8 +171,8 @@ absl::StatusOr<SealingKeys> RepositoryAccess::MakeSealingKeys(uint32_t agent, ui
   sealing.epoch = epoch;
   sealing.agent = agent;
   sealing.padding = settings_.padding;
-  sealing.data_key = keys.ChunkKey(ChunkType::kData, 0);
-  sealing.tree_key = TreeChunkKey(keys, *reader_key, agent);
+  sealing.data_key = keys.data_chunk_key();
+  sealing.tree_key = keys.TreeChunkKey(*reader_key, agent);
   sealing.nonce_key = keys.nonce_key();
   *file_digest_key = keys.file_digest_key();
   return sealing;

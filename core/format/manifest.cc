@@ -6,6 +6,7 @@
 #include "core/crypto/aead.h"
 #include "core/crypto/blake3.h"
 #include "core/crypto/kdf.h"
+#include "core/keys/manifest_key.h"
 
 namespace holdfast {
 namespace {
@@ -16,21 +17,11 @@ constexpr int kStanzasMax = 64;
 constexpr size_t kSaltBytes = 32;
 constexpr size_t kSourceBytesMax = 4096;
 
-std::string LittleEndian32(uint32_t v) { return std::string(reinterpret_cast<const char*>(&v), 4); }
-
 Digest ManifestMac(const Key256& key, std::string_view core) {
   Blake3 mac(key);
   mac.Update("holdfast/1/manifest");
   mac.Update(core);
   return mac.Finish();
-}
-
-Key256 StanzaKey(const Key256& reader_key, std::string_view salt, uint32_t key_id) {
-  return Hkdf256(reader_key.ExposeView(), salt, "holdfast/1/stanza" + LittleEndian32(key_id));
-}
-
-Key256 SealedPartKey(const Key256& root_key, std::string_view salt, const RepositoryId& repository) {
-  return Hkdf256(root_key.ExposeView(), salt, "holdfast/1/manifest-sealed" + std::string(repository.view()));
 }
 
 std::string RandomSalt(Random& random) {
@@ -99,13 +90,13 @@ absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb:
   stanza->set_key_id(keys.agent);
   stanza->set_salt(RandomSalt(random));
   Digest core_digest = Blake3Digest(manifest.core());
-  stanza->set_wrapped_key(Aead(keys.aead, StanzaKey(keys.agent_reader_key, stanza->salt(), keys.agent))
+  stanza->set_wrapped_key(Aead(keys.aead, DeriveStanzaKey(keys.agent_reader_key, stanza->salt(), keys.agent))
                               .Seal(zero_nonce, core_digest.view(), root_key.ExposeView()));
 
   std::string salt = RandomSalt(random);
   std::string plain = sealed.SerializeAsString();
-  manifest.set_sealed(
-      salt + Aead(keys.aead, SealedPartKey(root_key, salt, keys.repository)).Seal(zero_nonce, manifest.core(), plain));
+  manifest.set_sealed(salt + Aead(keys.aead, DeriveManifestSealedKey(root_key, salt, keys.repository))
+                                 .Seal(zero_nonce, manifest.core(), plain));
   std::string bytes = manifest.SerializeAsString();
   if (bytes.size() > kManifestBytesMax) return absl::ResourceExhaustedError("the manifest is too large");
   // What is committed must open. Protobuf, for one, writes strings that are not UTF-8 and then refuses to read them.
@@ -131,7 +122,7 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
     std::optional<Key256> reader = reader_key(stanza.key_id());
     if (!reader) continue;
     had_key = true;
-    auto opened = Aead(aead, StanzaKey(*reader, stanza.salt(), stanza.key_id()))
+    auto opened = Aead(aead, DeriveStanzaKey(*reader, stanza.salt(), stanza.key_id()))
                       .Open(zero_nonce, core_digest.view(), stanza.wrapped_key());
     if (!opened.ok() || opened->size() != 32) continue;
     root_key = Key256(reinterpret_cast<const uint8_t*>(opened->data()));
@@ -150,8 +141,9 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
   }
   std::string_view sealed = parsed.manifest.sealed();
   if (sealed.size() < kSaltBytes) return Damaged("truncated");
-  absl::StatusOr<std::string> plain = Aead(aead, SealedPartKey(*root_key, sealed.substr(0, kSaltBytes), repository))
-                                          .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
+  absl::StatusOr<std::string> plain =
+      Aead(aead, DeriveManifestSealedKey(*root_key, sealed.substr(0, kSaltBytes), repository))
+          .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
   if (!plain.ok()) return Damaged("its sealed part does not authenticate");
   OpenedManifest out;
   out.id = parsed.id;

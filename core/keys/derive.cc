@@ -1,5 +1,6 @@
 #include "core/keys/derive.h"
 
+#include <cstring>
 #include <string>
 
 #include "core/base/codec.h"
@@ -7,6 +8,10 @@
 
 namespace holdfast {
 namespace {
+
+// Of chunks (docs/format.md, section 5). core/format names them, too, and uses keys of this folder.
+constexpr uint8_t kDataType = 1;
+constexpr uint8_t kTreeType = 2;
 
 std::string InfoWithNumber(std::string_view label, uint32_t number) {
   std::string info(label);
@@ -35,29 +40,30 @@ EpochKeys::EpochKeys(const Key256& dedup_secret, const RepositoryId& repository,
     : dedup_secret_(dedup_secret),
       repository_(repository),
       epoch_(epoch),
-      data_chunk_key_(DeriveChunkKey(ChunkType::kData, 0)),
+      data_chunk_key_(ChunkKeyOfType(kDataType, 0)),
       nonce_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), InfoWithNumber("holdfast/1/nonce", epoch))),
       cut_key_(Hkdf128(dedup_secret.ExposeView(), repository.view(), "holdfast/1/cut")),
       name_cut_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/name-cut")),
       file_digest_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/file-digest")) {}
 
-Key256 EpochKeys::DeriveChunkKey(ChunkType type, uint32_t agent) const {
+Key256 EpochKeys::ChunkKeyOfType(uint8_t type, uint32_t agent) const {
   std::string info = "holdfast/1/chunk";
   ByteWriter w(&info);
   w.U32(epoch_);
-  w.U8(static_cast<uint8_t>(type));
+  w.U8(type);
   w.U32(agent);
   return Hkdf256(dedup_secret_.ExposeView(), repository_.view(), info);
 }
 
-const Key256& EpochKeys::ChunkKey(ChunkType type, uint32_t agent) const {
-  if (type == ChunkType::kData) return data_chunk_key_;
-  absl::MutexLock lock(&mu_);
-  auto it = tree_chunk_keys_.find(agent);
-  if (it == tree_chunk_keys_.end()) {
-    it = tree_chunk_keys_.emplace(agent, DeriveChunkKey(ChunkType::kTree, agent)).first;
-  }
-  return it->second;
+Key256 EpochKeys::TreeTypeKey(uint32_t agent) const { return ChunkKeyOfType(kTreeType, agent); }
+
+Key256 EpochKeys::TreeChunkKey(const Key256& reader_key, uint32_t agent) const {
+  const Key256 agent_tree_key =
+      Hkdf256(reader_key.ExposeView(), repository_.view(), InfoWithNumber("holdfast/1/agent-tree", agent));
+  FixedSecret<struct TreeKeyMaterialTag, 64> ikm;
+  std::memcpy(ikm.MutableBytes(), TreeTypeKey(agent).ExposeBytes(), 32);
+  std::memcpy(ikm.MutableBytes() + 32, agent_tree_key.ExposeBytes(), 32);
+  return Hkdf256(ikm.ExposeView(), repository_.view(), "holdfast/1/chunk-tree");
 }
 
 }  // namespace holdfast

@@ -1,17 +1,14 @@
 // Every key that is derived from the master secret, the keyring or a dedup secret (docs/format.md, section 2), in one
-// place. What derives from the catalog key is in catalog_key.h, which the server may use.
+// place. What derives from the catalog key is in catalog_key.h, which the server may use; the keys of a manifest's
+// parts are in manifest_key.h.
 #ifndef HOLDFAST_CORE_KEYS_DERIVE_H_
 #define HOLDFAST_CORE_KEYS_DERIVE_H_
 
 #include <cstdint>
-#include <map>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "core/base/ids.h"
 #include "core/base/secret.h"
 #include "core/crypto/types.h"
-#include "core/format/record.h"
 
 namespace holdfast {
 
@@ -40,40 +37,37 @@ class MasterKeys {
 // stanza per manifest serves both and no agent can read another's.
 Key256 AgentReaderKey(const Key256& owner_reader_key, const RepositoryId& repository, uint32_t agent);
 
-// What a dedup secret gives within one epoch. Thread-safe. References stay valid as long as the object. Not copyable:
-// share it.
+// What a dedup secret gives within one epoch. Value type; immutable after creation; each derivation costs a few
+// microseconds.
 class EpochKeys {
  public:
   EpochKeys(const Key256& dedup_secret, const RepositoryId& repository, uint32_t epoch);
-  EpochKeys(const EpochKeys&) = delete;
-  EpochKeys& operator=(const EpochKeys&) = delete;
 
-  uint32_t epoch() const { return epoch_; }
-  const RepositoryId& repository() const { return repository_; }
-  // Keys the hash that gives a chunk its id and content key. For data `agent` does not matter (agents deduplicate
-  // against each other). For trees the key of each agent that was asked for is kept: take the number from an
-  // authenticated place (manifest, credentials), not from a record header.
-  const Key256& ChunkKey(ChunkType type, uint32_t agent) const;
+  // Keys the hash that gives a data chunk its id and content key. Of all agents: they deduplicate against each other.
+  const Key256& data_chunk_key() const { return data_chunk_key_; }
+  // The same for an agent's tree pages; `reader_key` is the agent's (AgentReaderKey). The dedup secret is every
+  // agent's; mixing in the reader key keeps an agent from computing the ids of another's pages, so none can guess at,
+  // or prepare, a page. Take the agent's number from an authenticated place (manifest, credentials), not from a record
+  // header.
+  Key256 TreeChunkKey(const Key256& reader_key, uint32_t agent) const;
+  // The part of it that comes from the dedup secret: the format's "chunk key of type tree". No key by itself.
+  Key256 TreeTypeKey(uint32_t agent) const;
   const Key256& nonce_key() const { return nonce_key_; }
   const Key128& cut_key() const { return cut_key_; }            // inside large files
   const Key256& name_cut_key() const { return name_cut_key_; }  // between small files and between tree entries
   const Key256& file_digest_key() const { return file_digest_key_; }
 
  private:
-  Key256 DeriveChunkKey(ChunkType type, uint32_t agent) const;
+  Key256 ChunkKeyOfType(uint8_t type, uint32_t agent) const;
 
-  // Constant after construction.
-  const Key256 dedup_secret_;
-  const RepositoryId repository_;
-  const uint32_t epoch_;
+  Key256 dedup_secret_;
+  RepositoryId repository_;
+  uint32_t epoch_;
   Key256 data_chunk_key_;
   Key256 nonce_key_;
   Key128 cut_key_;
   Key256 name_cut_key_;
   Key256 file_digest_key_;
-
-  mutable absl::Mutex mu_;
-  mutable std::map<uint32_t, Key256> tree_chunk_keys_ ABSL_GUARDED_BY(mu_);  // nodes never move
 };
 
 }  // namespace holdfast

@@ -50,8 +50,8 @@ TEST(Golden, KeysAndBlobsAreWhatTheFileSays) {
   put("master.agent_mac_key.agent_1", keys.AgentMacKey(1).ExposeView());
   put("owner.agent_reader_key.agent_1", AgentReaderKey(owner_reader_key, repository, 1).ExposeView());
   EpochKeys epoch(dedup_secret, repository, 1);
-  put("epoch_1.chunk_key.data", epoch.ChunkKey(ChunkType::kData, 7).ExposeView());
-  put("epoch_1.chunk_key.tree.agent_1", epoch.ChunkKey(ChunkType::kTree, 1).ExposeView());
+  put("epoch_1.chunk_key.data", epoch.data_chunk_key().ExposeView());
+  put("epoch_1.chunk_key.tree.agent_1", epoch.TreeTypeKey(1).ExposeView());
   put("epoch_1.nonce_key", epoch.nonce_key().ExposeView());
   put("epoch_1.cut_key", epoch.cut_key().ExposeView());
   put("epoch_1.name_cut_key", epoch.name_cut_key().ExposeView());

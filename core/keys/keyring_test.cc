@@ -125,43 +125,6 @@ TEST_P(KeyringTest, IsNotSealedWhenItBreaksARule) {
   refuse("too many", [](Keyring& k) { k.next_agent_number = kAgentNumberMax + 2; });
 }
 
-TEST(Derive, EveryKeyIsDifferent) {
-  RepositoryId repository = CountingId<RepositoryId>();
-  MasterKeys master(RepeatedKey<MasterSecret>(0x22), repository);
-  EpochKeys one(RepeatedKey(0x11), repository, 1), two(RepeatedKey(0x11), repository, 2);
-  EpochKeys elsewhere(RepeatedKey(0x11), CountingId<RepositoryId>(1), 1);
-  std::vector<Key256> keys = {master.keyring_key(),
-                              master.admin_key(),
-                              master.slot_mac_key(),
-                              master.AgentMacKey(1),
-                              master.AgentMacKey(2),
-                              AgentReaderKey(RepeatedKey(0x44), repository, 1),
-                              AgentReaderKey(RepeatedKey(0x44), repository, 2),
-                              one.ChunkKey(ChunkType::kData, 0),
-                              one.ChunkKey(ChunkType::kTree, 1),
-                              one.ChunkKey(ChunkType::kTree, 2),
-                              one.nonce_key(),
-                              one.name_cut_key(),
-                              one.file_digest_key(),
-                              two.ChunkKey(ChunkType::kData, 0),
-                              two.ChunkKey(ChunkType::kTree, 1),
-                              two.nonce_key(),
-                              elsewhere.ChunkKey(ChunkType::kData, 0),
-                              elsewhere.nonce_key(),
-                              elsewhere.name_cut_key()};
-  for (size_t i = 0; i < keys.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) EXPECT_FALSE(keys[i] == keys[j]) << i << " " << j;
-  }
-}
-
-TEST(Derive, AgentsShareDataKeysButNotTreeKeys) {
-  EpochKeys keys(RepeatedKey(0x11), CountingId<RepositoryId>(), 1);
-  EXPECT_EQ(&keys.ChunkKey(ChunkType::kData, 1), &keys.ChunkKey(ChunkType::kData, 2));
-  const Key256& first = keys.ChunkKey(ChunkType::kTree, 1);
-  for (uint32_t agent = 2; agent < 1000; ++agent) EXPECT_FALSE(keys.ChunkKey(ChunkType::kTree, agent) == first);
-  EXPECT_EQ(&keys.ChunkKey(ChunkType::kTree, 1), &first) << "references stay valid";
-}
-
 class SettingsTest : public ::testing::Test {
  protected:
   SettingsTest() {
