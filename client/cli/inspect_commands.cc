@@ -7,10 +7,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
-#include "client/cli/content_reader.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
-#include "client/cli/verifier.h"
+#include "client/verify/content_reader.h"
+#include "client/verify/verifier.h"
 #include "core/base/repository_name.h"
 #include "core/tree/file_content.h"
 

@@ -1,4 +1,4 @@
-#include "client/cli/content_reader.h"
+#include "client/verify/content_reader.h"
 
 #include <algorithm>
 #include <string>

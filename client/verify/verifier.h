@@ -1,7 +1,7 @@
 // Checks that snapshots can be restored: fetches and opens every page and every chunk, and compares every file with the
 // digest in its entry. A chunk that several files or snapshots share is fetched once per Verifier.
-#ifndef HOLDFAST_CLIENT_CLI_VERIFIER_H_
-#define HOLDFAST_CLIENT_CLI_VERIFIER_H_
+#ifndef HOLDFAST_CLIENT_VERIFY_VERIFIER_H_
+#define HOLDFAST_CLIENT_VERIFY_VERIFIER_H_
 
 #include <atomic>
 #include <cstdint>
@@ -72,4 +72,4 @@ class Verifier {
 
 }  // namespace holdfast
 
-#endif  // HOLDFAST_CLIENT_CLI_VERIFIER_H_
+#endif  // HOLDFAST_CLIENT_VERIFY_VERIFIER_H_

@@ -1,4 +1,4 @@
-#include "client/cli/verifier.h"
+#include "client/verify/verifier.h"
 
 #include <algorithm>
 #include <deque>

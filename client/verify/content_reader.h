@@ -1,6 +1,6 @@
 // Reads a file's content out of a snapshot, in order, holes included.
-#ifndef HOLDFAST_CLIENT_CLI_CONTENT_READER_H_
-#define HOLDFAST_CLIENT_CLI_CONTENT_READER_H_
+#ifndef HOLDFAST_CLIENT_VERIFY_CONTENT_READER_H_
+#define HOLDFAST_CLIENT_VERIFY_CONTENT_READER_H_
 
 #include <functional>
 #include <string_view>
@@ -18,4 +18,4 @@ absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,
 
 }  // namespace holdfast
 
-#endif  // HOLDFAST_CLIENT_CLI_CONTENT_READER_H_
+#endif  // HOLDFAST_CLIENT_VERIFY_CONTENT_READER_H_
