@@ -12,6 +12,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "client/keys/repository_keys.h"
+#include "client/rpc/grpc_repository_client.h"
 #include "core/base/repository_name.h"
 
 namespace holdfast {
@@ -146,11 +148,6 @@ std::string ExplainFailure(const absl::Status& status) {
   return out;
 }
 
-Context::~Context() {
-  agents_.clear();
-  owners_.clear();
-}
-
 absl::StatusOr<const MachinePaths*> Context::paths() {
   if (!paths_) {
     ASSIGN_OR_RETURN(paths_, FindMachinePaths());
@@ -168,8 +165,8 @@ void Context::Note(std::string_view line) {
   if (!json()) Say(line);
 }
 
-absl::StatusOr<Connection*> Context::connection() {
-  if (connection_) return connection_.get();
+absl::StatusOr<RepositoryClient*> Context::server() {
+  if (server_) return server_.get();
   std::string address = options_.server;
   if (address.empty()) {
     const char* value = getenv("HOLDFAST_SERVER");
@@ -179,18 +176,16 @@ absl::StatusOr<Connection*> Context::connection() {
     ASSIGN_OR_RETURN(const MachinePaths* found, paths());
     address = "unix:" + found->socket();
   }
-  absl::StatusOr<std::unique_ptr<Connection>> connected = Connection::Connect(address);
+  absl::StatusOr<std::unique_ptr<RepositoryClient>> connected = ConnectToServer(address);
   // Wrong is the address, whoever gave it.
   if (absl::IsInvalidArgument(connected.status())) return AsUsage(connected.status());
-  ASSIGN_OR_RETURN(connection_, std::move(connected));
-  return connection_.get();
+  ASSIGN_OR_RETURN(server_, std::move(connected));
+  return server_.get();
 }
 
 absl::StatusOr<std::vector<v1::RepositoryInfo>> Context::ListRepositories() {
-  ASSIGN_OR_RETURN(Connection * server, connection());
-  v1::ListRepositoriesReply reply;
-  RETURN_IF_ERROR(
-      server->Call([&](grpc::ClientContext& c) { return server->stub().ListRepositories(&c, {}, &reply); }));
+  ASSIGN_OR_RETURN(RepositoryClient * client, server());
+  ASSIGN_OR_RETURN(v1::ListRepositoriesReply reply, client->ListRepositories());
   return std::vector<v1::RepositoryInfo>(reply.repositories().begin(), reply.repositories().end());
 }
 
@@ -213,49 +208,47 @@ bool Context::CanAccessQuietly(const std::string& repository) {
 absl::StatusOr<RepositoryAccess*> Context::Access(const std::string& repository) {
   if (auto it = agents_.find(repository); it != agents_.end()) return it->second.get();
   ASSIGN_OR_RETURN(RepositoryAccess::Place place, PlaceOf(repository));
-  ASSIGN_OR_RETURN(Connection * server, connection());
+  ASSIGN_OR_RETURN(RepositoryClient * client, server());
   // No file is the ordinary reason for a password; a missing repository must not look like it.
   if (absl::IsNotFound(io_.files.Stat(RepositoryAccess::CredentialsPath(place)).status())) {
     return OwnerAccess(repository);
   }
-  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsAgent(*server, std::move(place), io_));
+  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsAgent(*client, std::move(place), io_));
   return (agents_[repository] = std::move(access)).get();
 }
 
 absl::StatusOr<RepositoryAccess*> Context::OwnerAccess(const std::string& repository) {
   if (auto it = owners_.find(repository); it != owners_.end()) return it->second.get();
   ASSIGN_OR_RETURN(RepositoryAccess::Place place, PlaceOf(repository));
-  ASSIGN_OR_RETURN(Connection * server, connection());
-  RETURN_IF_ERROR(FetchKeys(*server, repository).status());  // before a person types a password for nothing
+  ASSIGN_OR_RETURN(RepositoryClient * client, server());
+  RETURN_IF_ERROR(FetchKeys(*client, repository).status());  // before a person types a password for nothing
   ASSIGN_OR_RETURN(SecretString secret, Password(repository));
-  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsOwner(*server, std::move(place), secret, io_));
+  ASSIGN_OR_RETURN(auto access, RepositoryAccess::AsOwner(*client, std::move(place), secret, io_));
   return (owners_[repository] = std::move(access)).get();
 }
 
 absl::StatusOr<std::vector<ListedSnapshot>> Context::ListSnapshots(const std::string& repository,
                                                                    const std::string& source,
                                                                    const std::string& id_prefix) {
-  ASSIGN_OR_RETURN(Connection * server, connection());
+  ASSIGN_OR_RETURN(RepositoryClient * client, server());
   std::vector<ListedSnapshot> out;
   v1::ListSnapshotsRequest request;
   request.set_repository(repository);
   request.set_id_prefix(id_prefix);
   do {
-    v1::ListSnapshotsReply reply;
-    absl::Status status =
-        server->Call([&](grpc::ClientContext& c) { return server->stub().ListSnapshots(&c, request, &reply); });
-    if (absl::IsNotFound(status)) {
-      RETURN_IF_ERROR(FetchKeys(*server, repository).status());  // says how to create it
+    absl::StatusOr<v1::ListSnapshotsReply> reply = client->ListSnapshots(request);
+    if (absl::IsNotFound(reply.status())) {
+      RETURN_IF_ERROR(FetchKeys(*client, repository).status());  // says how to create it
     }
-    RETURN_IF_ERROR(status);
-    for (const v1::SnapshotInfo& info : reply.snapshots()) {
+    RETURN_IF_ERROR(reply.status());
+    for (const v1::SnapshotInfo& info : reply->snapshots()) {
       ListedSnapshot s;
       ASSIGN_OR_RETURN(s.id, ManifestId::FromBytes(info.id()));
       ASSIGN_OR_RETURN(s.core, ParseManifestCore(info.core()));
       s.server_time_unix_ns = info.server_time_unix_ns();
       if (source.empty() || SourceMatches(s.core.source(), source)) out.push_back(std::move(s));
     }
-    request.set_page_token(reply.next_page_token());
+    request.set_page_token(reply->next_page_token());
   } while (!request.page_token().empty());
   // The server gives them in the order in which they were committed.
   std::stable_sort(out.begin(), out.end(), [](const ListedSnapshot& a, const ListedSnapshot& b) {
@@ -318,24 +311,19 @@ absl::StatusOr<ListedSnapshot> Context::FindSnapshot(const std::string& reposito
 absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& repository,
                                                             const ListedSnapshot& listed) {
   const ManifestId& id = listed.id;
-  ASSIGN_OR_RETURN(Connection * server, connection());
+  ASSIGN_OR_RETURN(RepositoryClient * client, server());
   // Whether the keys are right is said before anything else.
   ASSIGN_OR_RETURN(RepositoryAccess * access, Access(repository));
-  v1::GetManifestRequest request;
-  request.set_repository(repository);
-  request.set_id(std::string(id.view()));
-  v1::GetManifestReply reply;
-  absl::Status status =
-      server->Call([&](grpc::ClientContext& c) { return server->stub().GetManifest(&c, request, &reply); });
-  if (!status.ok()) return Annotate(status, "snapshot " + ShortId(id));
+  absl::StatusOr<std::string> manifest = client->GetManifest(repository, id);
+  if (!manifest.ok()) return Annotate(manifest.status(), "snapshot " + ShortId(id));
   auto out = std::make_unique<OpenSnapshot>();
   out->id = id;
-  absl::StatusOr<RepositoryAccess::Snapshot> opened = access->OpenSnapshot(reply.manifest(), id);
+  absl::StatusOr<RepositoryAccess::Snapshot> opened = access->OpenSnapshot(*manifest, id);
   // Another agent's: the owner opens it.
   if (absl::IsPermissionDenied(opened.status()) && !access->is_owner() &&
       (HasPassword(options_.password) || CanPrompt())) {
     ASSIGN_OR_RETURN(access, OwnerAccess(repository));
-    opened = access->OpenSnapshot(reply.manifest(), id);
+    opened = access->OpenSnapshot(*manifest, id);
   }
   // The server has the snapshot: NOT_FOUND is kept for one that is gone.
   if (absl::IsNotFound(opened.status())) opened = absl::FailedPreconditionError(opened.status().message());
@@ -344,7 +332,7 @@ absl::StatusOr<std::unique_ptr<OpenSnapshot>> Context::Open(const std::string& r
   if (out->opened.manifest.core.SerializeAsString() != listed.core.SerializeAsString()) {
     return absl::DataLossError(absl::StrCat("snapshot ", ShortId(id), " is not what the server's list says of it"));
   }
-  out->source = std::make_unique<RpcChunkSource>(*server, repository, out->opened.sealing);
+  out->source = std::make_unique<RemoteChunkSource>(*client, repository, out->opened.sealing);
   out->reader =
       std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root, out->opened.manifest.core.root_level());
   return out;

@@ -12,8 +12,8 @@
 #include "client/cli/output.h"
 #include "client/cli/password.h"
 #include "client/keys/repository_access.h"
-#include "client/rpc/connection.h"
-#include "client/rpc/rpc_chunk_source.h"
+#include "client/rpc/remote_chunk_source.h"
+#include "client/rpc/repository_client.h"
 #include "core/io/io.h"
 #include "core/io/machine_paths.h"
 #include "core/tree/snapshot_reader.h"
@@ -38,7 +38,7 @@ struct ListedSnapshot {
 struct OpenSnapshot {
   ManifestId id;
   RepositoryAccess::Snapshot opened;
-  std::unique_ptr<RpcChunkSource> source;
+  std::unique_ptr<RemoteChunkSource> source;
   std::unique_ptr<SnapshotReader> reader;
 };
 
@@ -54,7 +54,8 @@ std::string JoinComponents(const Components& path);  // with '/', no '/' in fron
 class Context {
  public:
   explicit Context(const CommonOptions& options, Io& io) : options_(options), io_(io) {}
-  ~Context();  // the connection goes last
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
 
   const CommonOptions& options() const { return options_; }
   bool json() const { return options_.json; }
@@ -66,7 +67,7 @@ class Context {
   // The same, but for people only: not with --json.
   void Note(std::string_view line);
 
-  absl::StatusOr<Connection*> connection();
+  absl::StatusOr<RepositoryClient*> server();
   absl::StatusOr<std::vector<v1::RepositoryInfo>> ListRepositories();
 
   // Unlocked, or with a password from the sources.
@@ -92,7 +93,7 @@ class Context {
   Io& io_;
   Stdout out_;
   std::optional<MachinePaths> paths_;
-  std::unique_ptr<Connection> connection_;
+  std::unique_ptr<RepositoryClient> server_;
   std::map<std::string, std::unique_ptr<RepositoryAccess>> agents_, owners_;  // by repository
 };
 

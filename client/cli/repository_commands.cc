@@ -76,10 +76,8 @@ absl::StatusOr<ExitCode> Create(const RepositoryArguments& arguments, Context& c
   repository.padding = arguments.padding;
   ASSIGN_OR_RETURN(v1::CreateRepositoryRequest request,
                    CreateRepositoryKeys(repository, password, recovery_key, context.io()));
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
-  v1::CreateRepositoryReply reply;
-  RETURN_IF_ERROR(
-      server->Call([&](grpc::ClientContext& c) { return server->stub().CreateRepository(&c, request, &reply); }));
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
+  RETURN_IF_ERROR(server->CreateRepository(request));
   const SecretString printed_key = wants_recovery_key ? FormatRecoveryKey(recovery_key) : SecretString();
   if (context.json()) {
     Json out;
@@ -158,7 +156,7 @@ Json RepositoryJson(const v1::RepositoryInfo& info) {
 
 absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& context) {
   ASSIGN_OR_RETURN(auto found, FindRepository(context, arguments.name));
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
   if (!found) return FetchKeys(*server, arguments.name).status();
   const v1::RepositoryInfo& info = *found;
   ASSIGN_OR_RETURN(RepositoryAccess::Place place, context.PlaceOf(arguments.name));
@@ -186,7 +184,8 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
   auto kind = [](const KeySlot& slot) { return slot.kind == KeySlotKind::kPassword ? "password" : "recovery key"; };
   if (context.json()) {
     Json out = RepositoryJson(info);
-    out["server_version"] = server->server_version();
+    ASSIGN_OR_RETURN(v1::GetServerInfoReply server_info, server->GetServerInfo());
+    out["server_version"] = server_info.version();
     out["unlocked"] = unlocked;
     if (unlocked) out["agent"] = credentials->agent_number;
     if (!keys_error.empty()) out["keys_error"] = EscapeInvalidUtf8(keys_error);
@@ -256,7 +255,7 @@ NewKeySlot SlotRequest(Context& context, KeySlotKind kind, const std::string& la
 
 absl::StatusOr<ExitCode> ChangePassword(const RepositoryArguments& arguments, Context& context) {
   RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.name)));
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
   ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(*server, arguments.name));
   ASSIGN_OR_RETURN(SecretString old_password, context.Password(arguments.name));
   RETURN_IF_ERROR(OpenOwnerKeys(keys, old_password).status());  // before a new one is asked for
@@ -280,7 +279,7 @@ absl::StatusOr<ExitCode> ChangePassword(const RepositoryArguments& arguments, Co
 
 absl::StatusOr<ExitCode> NewRecoveryKey(const RepositoryArguments& arguments, Context& context) {
   RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.name)));
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
   RETURN_IF_ERROR(FetchKeys(*server, arguments.name).status());
   ASSIGN_OR_RETURN(SecretString password, context.Password(arguments.name));
   const SecretString key = GenerateRecoveryKey(context.io().random);

@@ -17,7 +17,6 @@
 #include "client/cli/commands.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
-#include "client/rpc/grpc_repository_client.h"
 #include "core/base/repository_name.h"
 #include "core/io/errno_status.h"
 
@@ -135,7 +134,7 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
   options.scan.one_file_system = arguments.one_file_system;
   options.scan.skip_cache_directories = !arguments.no_cache_dir_skip;
   options.scan.own_state = own_state;
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
 
   Observer observer(context);
   context.Note("Backing up " + EscapeForTerminal(options.source));
@@ -154,7 +153,7 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
       context.io());
   observer.set_progress(&progress);
   InterruptScope interrupt(&observer.cancel);
-  return Backup(*NewGrpcRepositoryClient(*server), keys, options, observer);
+  return Backup(*server, keys, options, observer);
 }
 
 absl::Status ExplainCreate(const absl::Status& status) {
@@ -329,16 +328,10 @@ absl::StatusOr<ExitCode> Delete(const ListArguments& arguments, Context& context
     ASSIGN_OR_RETURN(ListedSnapshot s, context.FindSnapshot(arguments.repository, text, arguments.source));
     chosen.push_back(std::move(s));
   }
-  ASSIGN_OR_RETURN(Connection * server, context.connection());
+  ASSIGN_OR_RETURN(RepositoryClient * server, context.server());
   Json deleted = Json::array();
   for (const ListedSnapshot& s : chosen) {
-    v1::DeleteSnapshotRequest request;
-    request.set_repository(arguments.repository);
-    request.set_id(std::string(s.id.view()));
-    request.set_reason(EscapeInvalidUtf8(arguments.reason));
-    v1::DeleteSnapshotReply reply;
-    absl::Status status =
-        server->Call([&](grpc::ClientContext& c) { return server->stub().DeleteSnapshot(&c, request, &reply); });
+    const absl::Status status = server->DeleteSnapshot(arguments.repository, s.id, EscapeInvalidUtf8(arguments.reason));
     if (!status.ok()) return Annotate(status, "delete snapshot " + ShortId(s.id));
     if (context.json()) {
       deleted.push_back(SnapshotJson(s));

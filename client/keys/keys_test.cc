@@ -3,95 +3,93 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "client/keys/repository_access.h"
 #include "client/keys/repository_keys.h"
+#include "client/rpc/repository_client.h"
 #include "core/base/status_testing.h"
 #include "core/io/posix.h"
 #include "core/keys/keys_testing.h"
 #include "core/keys/recovery_key.h"
 #include "core/keys/settings.h"
-#include "proto/holdfast/v1/service.grpc.pb.h"
+#include "proto/holdfast/v1/service.pb.h"
 
 namespace holdfast {
 namespace {
 
-// Keeps the key blobs of repositories as the server does: generations, of which a reader gets the newest.
-class FakeKeyServer : public v1::HoldfastService::Service {
+// Keeps the key blobs of repositories as the server does: generations, of which a reader gets the newest. It has nothing
+// else.
+class FakeKeyServer : public RepositoryClient {
  public:
   struct Repository {
     std::string id, settings;
     std::map<uint64_t, std::string> slots, keyring;  // by generation; two are kept
   };
 
-  grpc::Status GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
-                             v1::GetServerInfoReply* reply) override {
-    reply->set_protocol(1);
-    return grpc::Status::OK;
-  }
-  grpc::Status GetKeys(grpc::ServerContext*, const v1::GetKeysRequest* request, v1::GetKeysReply* reply) override {
-    absl::MutexLock lock(&mu);
-    if (before_get) before_get();
-    auto it = repositories.find(request->repository());
-    if (it == repositories.end()) return {grpc::StatusCode::NOT_FOUND, "no such repository"};
+  absl::StatusOr<v1::GetKeysReply> GetKeys(const std::string& repository) override {
+    auto it = repositories.find(repository);
+    if (it == repositories.end()) return absl::NotFoundError("no such repository");
     const Repository& r = it->second;
-    reply->set_repository_id(r.id);
-    reply->set_settings(r.settings);
-    reply->set_key_slots(r.slots.rbegin()->second);
-    reply->set_key_slots_generation(r.slots.rbegin()->first);
-    reply->set_keyring(r.keyring.rbegin()->second);
-    reply->set_keyring_generation(r.keyring.rbegin()->first);
-    return grpc::Status::OK;
+    v1::GetKeysReply reply;
+    reply.set_repository_id(r.id);
+    reply.set_settings(r.settings);
+    reply.set_key_slots(r.slots.rbegin()->second);
+    reply.set_key_slots_generation(r.slots.rbegin()->first);
+    reply.set_keyring(r.keyring.rbegin()->second);
+    reply.set_keyring_generation(r.keyring.rbegin()->first);
+    return reply;
   }
-  grpc::Status PutKeys(grpc::ServerContext*, const v1::PutKeysRequest* request, v1::PutKeysReply*) override {
-    absl::MutexLock lock(&mu);
+  absl::Status PutKeys(const v1::PutKeysRequest& request) override {
     ++puts;
-    if (before_put) {
-      auto hook = std::move(before_put);
-      before_put = nullptr;
-      hook();
-    }
-    Repository& r = repositories.at(request->repository());
-    auto& blobs = request->key_slots().empty() ? r.keyring : r.slots;
-    if (request->generation() != blobs.rbegin()->first + 1) return {grpc::StatusCode::ABORTED, "not the next"};
-    blobs[request->generation()] = request->key_slots().empty() ? request->keyring() : request->key_slots();
+    if (auto hook = std::exchange(before_put, nullptr)) hook();
+    Repository& r = repositories.at(request.repository());
+    auto& blobs = request.key_slots().empty() ? r.keyring : r.slots;
+    if (request.generation() != blobs.rbegin()->first + 1) return absl::AbortedError("not the next");
+    blobs[request.generation()] = request.key_slots().empty() ? request.keyring() : request.key_slots();
     while (blobs.size() > 2) blobs.erase(blobs.begin());
-    return grpc::Status::OK;
+    return absl::OkStatus();
   }
 
-  absl::Mutex mu;
+  absl::StatusOr<v1::GetServerInfoReply> GetServerInfo() override { return Other(); }
+  absl::Status CreateRepository(const v1::CreateRepositoryRequest&) override { return Other(); }
+  absl::StatusOr<v1::ListRepositoriesReply> ListRepositories() override { return Other(); }
+  absl::StatusOr<v1::ListSnapshotsReply> ListSnapshots(const v1::ListSnapshotsRequest&) override { return Other(); }
+  absl::StatusOr<std::string> GetManifest(const std::string&, const ManifestId&) override { return Other(); }
+  absl::Status DeleteSnapshot(const std::string&, const ManifestId&, const std::string&) override { return Other(); }
+  absl::StatusOr<v1::OpenSessionReply> OpenSession(const v1::OpenSessionRequest&) override { return Other(); }
+  absl::Status Barrier(const std::string&, const std::string&) override { return Other(); }
+  absl::StatusOr<v1::CommitSnapshotReply> CommitSnapshot(const v1::CommitSnapshotRequest&,
+                                                         std::vector<ChunkId>*) override {
+    return Other();
+  }
+  absl::Status CloseSession(const std::string&, const std::string&) override { return Other(); }
+  absl::StatusOr<std::unique_ptr<UploadTransport>> NewUploadTransport(const std::string&,
+                                                                      const v1::OpenSessionReply&) override {
+    return Other();
+  }
+  std::unique_ptr<RecordStream> NewRecordStream() override { return nullptr; }
+
   std::map<std::string, Repository> repositories;
-  std::function<void()> before_get, before_put;  // with mu held
+  std::function<void()> before_put;  // once
   int puts = 0;
+
+ private:
+  static absl::Status Other() { return absl::UnimplementedError("keys only"); }
 };
 
 class KeysTest : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/hfk.XXXXXX";
-    directory_ = mkdtemp(name);
-    grpc::ServerBuilder builder;
-    address_ = "unix:" + directory_ + "/s";
-    builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
-    builder.RegisterService(&fake_);
-    server_ = builder.BuildAndStart();
-    auto connection = Connection::Connect(address_);
-    ASSERT_OK(connection.status());
-    connection_ = *std::move(connection);
+    std::string name = testing::TempDir() + "/keys.XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    directory_ = name;
     Create("r", "secret");
-  }
-  void TearDown() override {
-    connection_.reset();
-    server_->Shutdown();
-    std::string command = "rm -rf " + directory_;
-    ASSERT_EQ(system(command.c_str()), 0);
   }
 
   void Create(const std::string& name, const std::string& password, const SecretString& recovery_key = {}) {
@@ -102,7 +100,6 @@ class KeysTest : public testing::Test {
     r.settings = request->settings();
     r.slots[1] = request->key_slots();
     r.keyring[1] = request->keyring();
-    absl::MutexLock lock(&fake_.mu);
     fake_.repositories[name] = r;
   }
 
@@ -111,10 +108,10 @@ class KeysTest : public testing::Test {
   }
   absl::StatusOr<std::unique_ptr<RepositoryAccess>> Owner(const std::string& machine,
                                                           const std::string& password = "secret") {
-    return RepositoryAccess::AsOwner(*connection_, Machine(machine), SecretString(password), io_);
+    return RepositoryAccess::AsOwner(fake_, Machine(machine), SecretString(password), io_);
   }
   absl::StatusOr<std::unique_ptr<RepositoryAccess>> Agent(const std::string& machine) {
-    return RepositoryAccess::AsAgent(*connection_, Machine(machine), io_);
+    return RepositoryAccess::AsAgent(fake_, Machine(machine), io_);
   }
   uint32_t Unlock(const std::string& machine) {
     auto owner = Owner(machine);
@@ -137,11 +134,9 @@ class KeysTest : public testing::Test {
     return *bytes;
   }
 
-  std::string directory_, address_;
+  std::string directory_;
   Io io_ = PosixIo();
   FakeKeyServer fake_;
-  std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<Connection> connection_;
 };
 
 TEST_F(KeysTest, RequestHoldsTheCatalogKeyAndNoOtherSecret) {
@@ -180,7 +175,7 @@ TEST_F(KeysTest, WrongPasswordIsUnauthenticated) {
 }
 
 TEST_F(KeysTest, UnknownRepositoryIsNotFoundAndSaysHowToCreateIt) {
-  auto status = FetchKeys(*connection_, "other").status();
+  auto status = FetchKeys(fake_, "other").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_NE(status.message().find("repository create other"), std::string::npos);
 }
@@ -232,7 +227,7 @@ TEST_F(KeysTest, EnrollingTriesAgainWhenSomebodyElseIsFaster) {
   auto owner = Owner("a");
   ASSERT_OK(owner.status());
   // Between reading and writing, another machine gets the next generation.
-  auto other = OpenOwnerKeys(*FetchKeys(*connection_, "r"), SecretString("secret"));
+  auto other = OpenOwnerKeys(*FetchKeys(fake_, "r"), SecretString("secret"));
   ASSERT_OK(other.status());
   fake_.before_put = [&] {
     Keyring changed = other->keyring;
@@ -309,16 +304,9 @@ TEST_F(KeysTest, ManifestOfAnotherSnapshotIsRefused) {
 }
 
 TEST_F(KeysTest, AgentRefusesAnOlderKeyring) {
-  std::map<uint64_t, std::string> old;
-  {
-    absl::MutexLock lock(&fake_.mu);
-    old = fake_.repositories["r"].keyring;
-  }
+  const std::map<uint64_t, std::string> old = fake_.repositories["r"].keyring;
   Unlock("a");  // generation 2
-  {
-    absl::MutexLock lock(&fake_.mu);
-    fake_.repositories["r"].keyring = old;
-  }
+  fake_.repositories["r"].keyring = old;
   EXPECT_EQ(Agent("a").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Owner("a").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_OK(Owner("b").status());  // has seen nothing yet
@@ -326,17 +314,14 @@ TEST_F(KeysTest, AgentRefusesAnOlderKeyring) {
 
 TEST_F(KeysTest, AgentRefusesOtherSettingsAndAnotherRepositoryOfTheSameName) {
   Unlock("a");
-  auto owner = OpenOwnerKeys(*FetchKeys(*connection_, "r"), SecretString("secret"));
+  auto owner = OpenOwnerKeys(*FetchKeys(fake_, "r"), SecretString("secret"));
   ASSERT_OK(owner.status());
   RepositorySettings settings;
   settings.repository = owner->repository;
   settings.generation = 2;
   auto other = EncodeSettings(settings, MasterKeys(owner->opened.master, owner->repository).admin_key());
   ASSERT_OK(other.status());
-  {
-    absl::MutexLock lock(&fake_.mu);
-    fake_.repositories["r"].settings = *other;
-  }
+  fake_.repositories["r"].settings = *other;
   EXPECT_EQ(Agent("a").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_OK(Owner("a").status());  // they are authentic
   Create("r", "secret");
@@ -345,15 +330,12 @@ TEST_F(KeysTest, AgentRefusesOtherSettingsAndAnotherRepositoryOfTheSameName) {
 }
 
 TEST_F(KeysTest, OwnerRefusesForgedSettings) {
-  auto owner = OpenOwnerKeys(*FetchKeys(*connection_, "r"), SecretString("secret"));
+  auto owner = OpenOwnerKeys(*FetchKeys(fake_, "r"), SecretString("secret"));
   RepositorySettings settings;
   settings.repository = owner->repository;
   auto forged = EncodeSettings(settings, RepeatedKey(1));
   ASSERT_OK(forged.status());
-  {
-    absl::MutexLock lock(&fake_.mu);
-    fake_.repositories["r"].settings = *forged;
-  }
+  fake_.repositories["r"].settings = *forged;
   EXPECT_EQ(Owner("a").status().code(), absl::StatusCode::kDataLoss);
 }
 
@@ -362,9 +344,8 @@ TEST_F(KeysTest, NothingStoredOpensWithAReplacedPassword) {
   request.argon2 = kCheapArgon2;
   request.label = "password";
   ASSERT_OK(ReplaceKeySlots(
-      *connection_, "r", SecretString("secret"), request, SecretString("new"),
+      fake_, "r", SecretString("secret"), request, SecretString("new"),
       [](const KeySlot& s, uint32_t) { return s.kind == KeySlotKind::kPassword; }, io_));
-  absl::MutexLock lock(&fake_.mu);
   const auto& r = fake_.repositories["r"];
   ASSERT_EQ(r.slots.size(), 2u);
   for (const auto& [generation, blob] : r.slots) {
@@ -381,9 +362,9 @@ TEST_F(KeysTest, ReplacedRecoveryKeyStopsWorkingAndThePasswordStays) {
   request.kind = KeySlotKind::kRecovery;
   auto is_recovery = [](const KeySlot& s, uint32_t) { return s.kind == KeySlotKind::kRecovery; };
   const SecretString first = GenerateRecoveryKey(io_.random), second = GenerateRecoveryKey(io_.random);
-  ASSERT_OK(ReplaceKeySlots(*connection_, "r", SecretString("secret"), request, first, is_recovery, io_));
+  ASSERT_OK(ReplaceKeySlots(fake_, "r", SecretString("secret"), request, first, is_recovery, io_));
   EXPECT_OK(Owner("a", std::string(first.ExposeView())).status());
-  ASSERT_OK(ReplaceKeySlots(*connection_, "r", SecretString("secret"), request, second, is_recovery, io_));
+  ASSERT_OK(ReplaceKeySlots(fake_, "r", SecretString("secret"), request, second, is_recovery, io_));
   EXPECT_EQ(Owner("a", std::string(first.ExposeView())).status().code(), absl::StatusCode::kUnauthenticated);
   EXPECT_OK(Owner("a", std::string(second.ExposeView())).status());
   EXPECT_OK(Owner("a").status());

@@ -79,15 +79,15 @@ std::string RepositoryAccess::IdentityPath(const Place& place) {
   return absl::StrCat(Directory(place), "/", place.repository, ".identity");
 }
 
-absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsAgent(Connection& connection, Place place,
+absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsAgent(RepositoryClient& client, Place place,
                                                                             Io& io) {
   ASSIGN_OR_RETURN(AgentCredentials credentials, LoadCredentials(io.files, CredentialsPath(place)));
-  ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(connection, place.repository));
+  ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(client, place.repository));
   ASSIGN_OR_RETURN(RepositoryId id, RepositoryId::FromBytes(keys.repository_id()));
   RETURN_IF_ERROR(CheckSameRepository(id, credentials, place));
   // Without the keyring key the number is the server's word: good enough to refuse, not to remember.
   RETURN_IF_ERROR(CheckKeyringGeneration(keys.keyring_generation(), credentials.keyring_generation));
-  std::unique_ptr<RepositoryAccess> access(new RepositoryAccess(connection, std::move(place), io));
+  std::unique_ptr<RepositoryAccess> access(new RepositoryAccess(client, std::move(place), io));
   ASSIGN_OR_RETURN(access->settings_, VerifySettings(keys.settings(), id, credentials.settings_digest));
   if (access->settings_.aead != credentials.aead) return absl::DataLossError("the settings name another cipher");
   access->settings_digest_ = credentials.settings_digest;
@@ -95,10 +95,10 @@ absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsAgent(Conn
   return access;
 }
 
-absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsOwner(Connection& connection, Place place,
+absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsOwner(RepositoryClient& client, Place place,
                                                                             const SecretString& secret, Io& io) {
-  ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(connection, place.repository));
-  std::unique_ptr<RepositoryAccess> access(new RepositoryAccess(connection, std::move(place), io));
+  ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(client, place.repository));
+  std::unique_ptr<RepositoryAccess> access(new RepositoryAccess(client, std::move(place), io));
   ASSIGN_OR_RETURN(access->owner_, OpenOwnerKeys(keys, secret));
   const OwnerKeys& owner = *access->owner_;
   ASSIGN_OR_RETURN(access->settings_, VerifySettings(owner.settings, owner.repository,
@@ -118,7 +118,7 @@ absl::StatusOr<std::unique_ptr<RepositoryAccess>> RepositoryAccess::AsOwner(Conn
 absl::Status RepositoryAccess::Enrol() {
   if (agent_) return absl::OkStatus();
   ASSIGN_OR_RETURN(AgentIdentity identity, LoadOrMakeIdentity(place_, io_));
-  RETURN_IF_ERROR(EnrolAgent(connection_, place_.repository, identity, place_.agent_label, io_, *owner_));
+  RETURN_IF_ERROR(EnrolAgent(client_, place_.repository, identity, place_.agent_label, io_, *owner_));
   const KeyringAgent* agent = owner_->keyring.FindAgent(identity);
   ASSIGN_OR_RETURN(
       agent_, MakeCredentials(owner_->keyring, MasterKeys(owner_->opened.master, owner_->repository), agent->number));

@@ -15,7 +15,7 @@
 
 #include "client/keys/backup_keys.h"
 #include "client/keys/repository_keys.h"
-#include "client/rpc/connection.h"
+#include "client/rpc/repository_client.h"
 #include "core/base/secret.h"
 #include "core/base/status.h"
 #include "core/format/manifest.h"
@@ -26,7 +26,7 @@
 
 namespace holdfast {
 
-// One thread at a time. `connection` and `io` are borrowed.
+// One thread at a time. `client` and `io` are borrowed.
 class RepositoryAccess {
  public:
   struct Place {
@@ -37,9 +37,9 @@ class RepositoryAccess {
 
   // As the unlocked agent. NOT_FOUND: not unlocked. FAILED_PRECONDITION: the server's repository is not the one that
   // was unlocked, its settings changed, or its keyring is older than one that was seen.
-  static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsAgent(Connection& connection, Place place, Io& io);
+  static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsAgent(RepositoryClient& client, Place place, Io& io);
   // As the owner. UNAUTHENTICATED: wrong password.
-  static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsOwner(Connection& connection, Place place,
+  static absl::StatusOr<std::unique_ptr<RepositoryAccess>> AsOwner(RepositoryClient& client, Place place,
                                                                    const SecretString& secret, Io& io);
 
   bool is_owner() const { return owner_.has_value(); }
@@ -65,15 +65,15 @@ class RepositoryAccess {
   static std::string IdentityPath(const Place& place);
 
  private:
-  RepositoryAccess(Connection& connection, Place place, Io& io)
-      : connection_(connection), place_(std::move(place)), io_(io) {}
+  RepositoryAccess(RepositoryClient& client, Place place, Io& io)
+      : client_(client), place_(std::move(place)), io_(io) {}
 
   absl::Status Enrol();  // owner: fills in agent_
   std::optional<Key256> ReaderKey(uint32_t agent) const;
   std::optional<Key256> MacKey(uint32_t agent) const;
   absl::StatusOr<SealingKeys> MakeSealingKeys(uint32_t agent, uint32_t epoch, Key256* file_digest_key) const;
 
-  Connection& connection_;
+  RepositoryClient& client_;
   const Place place_;
   Io& io_;
   RepositorySettings settings_;

@@ -13,11 +13,6 @@ constexpr int kAttemptsMax = 8;  // when others change keys at the same time
 
 int64_t NowNs(Io& io) { return absl::ToUnixNanos(io.clock.Wall()); }
 
-absl::Status Put(Connection& connection, const v1::PutKeysRequest& request) {
-  v1::PutKeysReply reply;
-  return connection.Call([&](grpc::ClientContext& c) { return connection.stub().PutKeys(&c, request, &reply); });
-}
-
 }  // namespace
 
 absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const RepositoryToCreate& repository,
@@ -53,18 +48,13 @@ absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const Repositor
   return request;
 }
 
-absl::StatusOr<v1::GetKeysReply> FetchKeys(Connection& connection, const std::string& repository) {
-  v1::GetKeysRequest request;
-  request.set_repository(repository);
-  v1::GetKeysReply reply;
-  absl::Status status =
-      connection.Call([&](grpc::ClientContext& c) { return connection.stub().GetKeys(&c, request, &reply); });
-  if (absl::IsNotFound(status)) {
+absl::StatusOr<v1::GetKeysReply> FetchKeys(RepositoryClient& client, const std::string& repository) {
+  absl::StatusOr<v1::GetKeysReply> reply = client.GetKeys(repository);
+  if (absl::IsNotFound(reply.status())) {
     return absl::NotFoundError(absl::StrCat("the server has no repository \"", repository,
                                             "\"\n  Create it with: holdfast repository create ", repository,
                                             "\n  or see what there is with: holdfast repository list"));
   }
-  RETURN_IF_ERROR(status);
   return reply;
 }
 
@@ -80,13 +70,13 @@ absl::StatusOr<OwnerKeys> OpenOwnerKeys(const v1::GetKeysReply& keys, const Secr
   return out;
 }
 
-absl::Status ReplaceKeySlots(Connection& connection, const std::string& repository, const SecretString& old_secret,
+absl::Status ReplaceKeySlots(RepositoryClient& client, const std::string& repository, const SecretString& old_secret,
                              const NewKeySlot& request, const SecretString& new_secret,
                              const std::function<bool(const KeySlot& slot, uint32_t opened_slot_id)>& is_replaced,
                              Io& io) {
   absl::Status last;
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
-    ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(connection, repository));
+    ASSIGN_OR_RETURN(v1::GetKeysReply keys, FetchKeys(client, repository));
     ASSIGN_OR_RETURN(OwnerKeys owner, OpenOwnerKeys(keys, old_secret));
     KeySlots slots = owner.opened.slots;
     std::vector<uint32_t> replaced;
@@ -109,12 +99,12 @@ absl::Status ReplaceKeySlots(Connection& connection, const std::string& reposito
       put.set_repository(repository);
       put.set_generation(slots.generation);
       ASSIGN_OR_RETURN(*put.mutable_key_slots(), EncodeKeySlots(slots, master_keys.slot_mac_key()));
-      last = Put(connection, put);
+      last = client.PutKeys(put);
       // Somebody else wrote the next generation, out of ours: the old one is gone all the same.
       if (i == 2 && absl::IsAborted(last)) last = absl::OkStatus();
       if (!last.ok()) break;
       // Read back and compare before the generation that the old password opens goes away.
-      ASSIGN_OR_RETURN(v1::GetKeysReply stored, FetchKeys(connection, repository));
+      ASSIGN_OR_RETURN(v1::GetKeysReply stored, FetchKeys(client, repository));
       if (stored.key_slots_generation() == slots.generation && stored.key_slots() != put.key_slots()) {
         return absl::DataLossError("the server does not give back the key slots that it was given");
       }
@@ -126,7 +116,7 @@ absl::Status ReplaceKeySlots(Connection& connection, const std::string& reposito
   return last;
 }
 
-absl::Status EnrolAgent(Connection& connection, const std::string& repository, const AgentIdentity& identity,
+absl::Status EnrolAgent(RepositoryClient& client, const std::string& repository, const AgentIdentity& identity,
                         std::string_view label, Io& io, OwnerKeys& keys) {
   const MasterKeys master_keys(keys.opened.master, keys.repository);
   absl::Status last;
@@ -142,10 +132,10 @@ absl::Status EnrolAgent(Connection& connection, const std::string& repository, c
     put.set_repository(repository);
     put.set_generation(changed.generation);
     ASSIGN_OR_RETURN(*put.mutable_keyring(), SealKeyring(changed, master_keys.keyring_key(), io.random));
-    last = Put(connection, put);
+    last = client.PutKeys(put);
     if (!last.ok() && !absl::IsAborted(last)) return last;
     // What counts is what is stored: read it back, whoever was faster.
-    ASSIGN_OR_RETURN(v1::GetKeysReply stored, FetchKeys(connection, repository));
+    ASSIGN_OR_RETURN(v1::GetKeysReply stored, FetchKeys(client, repository));
     ASSIGN_OR_RETURN(Keyring reread, OpenKeyring(stored.keyring(), master_keys.keyring_key(), keys.repository));
     if (reread.generation < keys.keyring.generation) {
       return absl::DataLossError("the server gives back an older keyring than before");

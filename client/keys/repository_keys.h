@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "client/rpc/connection.h"
+#include "client/rpc/repository_client.h"
 #include "core/base/ids.h"
 #include "core/base/secret.h"
 #include "core/base/status.h"
@@ -37,7 +37,7 @@ absl::StatusOr<v1::CreateRepositoryRequest> CreateRepositoryKeys(const Repositor
                                                                  const SecretString& recovery_key, Io& io);
 
 // NOT_FOUND, with how to create it, when the server has no such repository.
-absl::StatusOr<v1::GetKeysReply> FetchKeys(Connection& connection, const std::string& repository);
+absl::StatusOr<v1::GetKeysReply> FetchKeys(RepositoryClient& client, const std::string& repository);
 
 // The keys blobs opened with a password or recovery key.
 struct OwnerKeys {
@@ -55,14 +55,14 @@ absl::StatusOr<OwnerKeys> OpenOwnerKeys(const v1::GetKeysReply& keys, const Secr
 // Two consecutive generations are written, because the server keeps two: nothing stored opens with a removed slot
 // afterwards. Whoever kept an older blob, or the master secret, is not shut out.
 // ABORTED: somebody else changes keys at the same time, even after trying again.
-absl::Status ReplaceKeySlots(Connection& connection, const std::string& repository, const SecretString& old_secret,
+absl::Status ReplaceKeySlots(RepositoryClient& client, const std::string& repository, const SecretString& old_secret,
                              const NewKeySlot& request, const SecretString& new_secret,
                              const std::function<bool(const KeySlot& slot, uint32_t opened_slot_id)>& is_replaced,
                              Io& io);
 
 // Gives the agent of `identity` a number if it has none, and returns the keyring that has it, durable at the server.
 // `keys` is updated.
-absl::Status EnrolAgent(Connection& connection, const std::string& repository, const AgentIdentity& identity,
+absl::Status EnrolAgent(RepositoryClient& client, const std::string& repository, const AgentIdentity& identity,
                         std::string_view label, Io& io, OwnerKeys& keys);
 
 }  // namespace holdfast
