@@ -2,17 +2,18 @@
 # Runs everything a change must pass; continues after a failed step and names it at the end.
 #
 #   tools/check.sh                     all steps
+#   tools/check.sh --fast              format, layering and clang: what CI runs beside the tests
 #   tools/check.sh layering tsan       these steps
 #   tools/check.sh --skip=tidy         all but this step; can be repeated
 #
 # Steps:
 #   format      clang-format would change nothing
-#   layering    dependency rules (tools/check_layering.sh)
+#   layering    rules of the house: who may use whom, circles, sizes, READMEs (tools/check_layering.sh)
 #   clang       builds with clang: warnings, -Wthread-safety and layering_check are errors
 #   tests       unit tests, as everyday builds run them
 #   sanitizers  unit tests with AddressSanitizer and UndefinedBehaviorSanitizer
 #   tsan        tests tagged "threads" with ThreadSanitizer
-#   tidy        clang-tidy on files that differ from $BASE (default: the commit before)
+#   tidy        clang-tidy on files that differ from $BASE (default: the commit before; "all": every file)
 #
 # $TARGETS limits what Bazel builds, for example TARGETS=//core/...
 # Needs deploy/install-deps.sh --dev.
@@ -24,7 +25,7 @@ readonly LLVM=16
 read -r -a targets <<<"${TARGETS:-//...}"
 readonly targets
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
 
 is_step() { [[ " ${ALL_STEPS[*]} " == *" $1 "* ]]; }
 
@@ -36,6 +37,7 @@ for arg in "$@"; do
       usage
       exit 0
       ;;
+    --fast) chosen+=(format layering clang) ;;
     --skip=*)
       is_step "${arg#--skip=}" || { usage >&2; exit 2; }
       skipped+="${arg#--skip=} "
@@ -77,7 +79,11 @@ step_tsan() {
 
 step_tidy() {
   local base=${BASE:-HEAD~1} files
-  mapfile -t files < <(git diff --name-only --diff-filter=d "$base" -- '*.cc')
+  if [[ $base == all ]]; then
+    mapfile -t files < <(git ls-files '*.cc')
+  else
+    mapfile -t files < <(git diff --name-only --diff-filter=d "$base" -- '*.cc')
+  fi
   [[ ${#files[@]} == 0 ]] && return
   # Generated headers must exist before a file that includes them can be read.
   bazel build "${targets[@]}" || return
