@@ -63,6 +63,25 @@ TEST(Ids, HexGoesBothWaysAndRefusesNonsense) {
   EXPECT_THAT(ChunkId::FromBytes("short"), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(Status, TellsAnOutageFromAMediumErrorAndDamageFromBoth) {
+  absl::Status medium = absl::UnavailableError("pread: Input/output error");
+  medium.SetPayload(kMediumErrorPayload, absl::Cord());
+  EXPECT_TRUE(IsMediumError(medium));
+  EXPECT_TRUE(IsMediumError(Annotate(medium, "reading")));
+  EXPECT_FALSE(MayPass(medium));
+  EXPECT_FALSE(IsDamage(medium));
+  EXPECT_TRUE(MayPass(absl::UnavailableError("away")));
+  EXPECT_FALSE(IsMediumError(absl::UnavailableError("away")));
+  EXPECT_FALSE(IsDamage(absl::UnavailableError("away")));
+  EXPECT_TRUE(IsDamage(absl::DataLossError("wrong bytes")));
+  EXPECT_TRUE(IsDamage(absl::FailedPreconditionError("version 77")));
+  for (const absl::Status& other : {absl::OkStatus(), absl::NotFoundError(""), absl::ResourceExhaustedError("full")}) {
+    EXPECT_FALSE(MayPass(other)) << other;
+    EXPECT_FALSE(IsDamage(other)) << other;
+  }
+  EXPECT_FALSE(MayPass(absl::DataLossError("")));
+}
+
 TEST(Secret, ComparesByValueAndIsWipedOnMove) {
   SecretString a("hunter2");
   SecretString b(std::move(a));

@@ -1,5 +1,5 @@
-// The two status macros of the project (and no more). Errors cross our own boundaries as absl::Status; which code to
-// choose is decided by what the caller should do:
+// The two status macros of the project (and no more), and names for what several codes mean together. Errors cross our
+// own boundaries as absl::Status; which code to choose is decided by what the caller should do:
 //   UNAVAILABLE          outcome unknown or peer away: ask again
 //   INVALID_ARGUMENT     the request (or the user) is wrong: fix it
 //   DATA_LOSS            stored bytes are wrong or missing: alarm; never used for anything else
@@ -31,6 +31,22 @@ inline absl::Status Annotate(const absl::Status& status, std::string_view contex
   absl::Status out(status.code(), absl::StrCat(AbslView(context), ": ", status.message()));
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { out.SetPayload(url, payload); });
   return out;
+}
+
+// What marks the status of a medium error (core/io/errno_status.h sets it).
+inline constexpr char kMediumErrorPayload[] = "holdfast/medium-error";
+
+// The device answers, but not for these bytes (EIO). Still UNAVAILABLE, as the next attempt may work; who has tried and
+// can go on without them may take them for lost.
+inline bool IsMediumError(const absl::Status& status) { return status.GetPayload(kMediumErrorPayload).has_value(); }
+
+// An outage: nothing is known to be lost, and the same call may work later.
+inline bool MayPass(const absl::Status& status) { return absl::IsUnavailable(status) && !IsMediumError(status); }
+
+// Said by who reads stored bytes: they are not what was stored. FAILED_PRECONDITION, too, as a damaged byte can look
+// like a version of the future.
+inline bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
 }
 
 }  // namespace holdfast

@@ -4,12 +4,6 @@
 #include <system_error>
 
 namespace holdfast {
-namespace {
-
-constexpr char kMediumErrorPayload[] = "holdfast/medium-error";
-
-}  // namespace
-
 absl::StatusCode ErrnoToCode(int error) {
   switch (error) {
     case ENOENT:
@@ -49,7 +43,5 @@ absl::Status ErrnoStatus(int error, std::string_view action, std::string_view pa
   if (error == EIO) status.SetPayload(kMediumErrorPayload, absl::Cord());
   return status;
 }
-
-bool IsMediumError(const absl::Status& status) { return status.GetPayload(kMediumErrorPayload).has_value(); }
 
 }  // namespace holdfast

@@ -9,11 +9,8 @@
 namespace holdfast {
 
 absl::StatusCode ErrnoToCode(int error);
-// "action path: text of the error". `error` is an errno value, not 0.
+// "action path: text of the error". `error` is an errno value, not 0; EIO is marked as a medium error.
 absl::Status ErrnoStatus(int error, std::string_view action, std::string_view path);
-// True for EIO: the device answers, but not for these bytes. Still UNAVAILABLE, as the next attempt may work; who has
-// tried and can go on without them may take them for lost.
-bool IsMediumError(const absl::Status& status);
 
 }  // namespace holdfast
 

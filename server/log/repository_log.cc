@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/crypto/blake3.h"
-#include "core/io/errno_status.h"
 
 namespace holdfast {
 namespace {

@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/limits.h"
 #include "core/format/manifest.h"
-#include "core/io/errno_status.h"
 #include "server/repository/manifest_blob.h"
 #include "server/repository/record_location.h"
 #include "server/repository/repository.h"
@@ -16,13 +15,18 @@
 namespace holdfast {
 namespace {
 
+// No later attempt will read this blob as it was: damaged, gone, cut short, or on a bad sector.
+bool IsLost(const absl::Status& s) {
+  return IsDamage(s) || absl::IsNotFound(s) || absl::IsOutOfRange(s) || IsMediumError(s);
+}
+
 // Leaves out of a salvaged pack what does not read: salvaging forgives more of a damaged header than reading does, and
 // what cannot be read must not be promised.
 absl::Status KeepReadable(PackReader& reader, PackSummary& summary) {
   struct Sink : RecordReadSink {
     absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
       if (record.ok()) return absl::OkStatus();
-      if (absl::IsUnavailable(record.status())) return record.status();
+      if (MayPass(record.status())) return record.status();
       bad[index] = true;
       return absl::OkStatus();
     }
@@ -74,7 +78,7 @@ absl::Status Repository::OpenIndex(bool* rebuilt) {
   absl::StatusOr<std::unique_ptr<ChunkIndex>> index = absl::UnavailableError("not open");
   if (!kv.ok()) index = kv.status();
   if (kv.ok()) index = ChunkIndex::Open(**kv, key_.repository);
-  if (absl::IsDataLoss(index.status()) || absl::IsFailedPrecondition(index.status())) {
+  if (IsDamage(index.status())) {
     Warn(absl::StrCat("the index could not be used (", index.status().message(), ") and has been rebuilt"));
     index = absl::UnavailableError("closed");
     if (kv.ok()) kv->reset();
@@ -127,13 +131,12 @@ absl::Status Repository::ReconcileIndex(bool* lost) {
     stored.insert(parsed->second);
     if (idx->HasPack(parsed->second)) continue;
     absl::StatusOr<PackSummary> summary = ReadPackTrailer(store_, parsed->first, parsed->second, blob.size, key_);
-    if (absl::IsDataLoss(summary.status()) || absl::IsFailedPrecondition(summary.status()) ||
-        absl::IsNotFound(summary.status()) || absl::IsOutOfRange(summary.status()) || IsMediumError(summary.status())) {
+    if (IsLost(summary.status())) {
       *lost = true;
       Warn(absl::StrCat(blob.name, " is damaged (", summary.status().message(), "): what can be read of it is kept"));
       summary = SalvagePack(store_, parsed->first, parsed->second, blob.size, key_);
       if (!summary.ok()) {
-        if (absl::IsUnavailable(summary.status()) && !IsMediumError(summary.status())) return summary.status();
+        if (MayPass(summary.status())) return summary.status();
         Warn(absl::StrCat(blob.name, ": nothing can be read of it: ", summary.status().message()));
         continue;
       }
@@ -280,7 +283,7 @@ absl::Status Repository::RecoverManifests(bool log_has_holes) {
         bytes.ok() ? ParseManifest(*bytes) : absl::StatusOr<ParsedManifest>(bytes.status());
     if (parsed.ok()) {
       candidates.push_back(*std::move(parsed));
-    } else if (absl::IsUnavailable(parsed.status()) && !IsMediumError(parsed.status())) {
+    } else if (MayPass(parsed.status())) {
       return parsed.status();
     } else {
       Warn(absl::StrCat(blob.name, " is in no readable log slot and cannot be recovered: ", parsed.status().message()));
@@ -359,7 +362,7 @@ absl::Status Repository::MarkPagesFrom(const std::vector<ChunkId>& roots, MarkWa
   auto enter = [&](const ChunkId& id, const ChunkLocation& location) -> absl::Status {
     Page page{id, {}, !location.damaged, location.committed};
     absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(location, id));
-    if (absl::IsUnavailable(header.status())) return header.status();
+    if (MayPass(header.status())) return header.status();
     if (!header.ok() || path.size() >= 2 * kTreeLevelsMax) {
       if (!header.ok()) Warn(std::string(header.status().message()));
       page.complete = false;

@@ -492,10 +492,8 @@ class RetrySink : public RecordReadSink {
  public:
   RetrySink(RecordReadSink& sink, const std::vector<size_t>& numbers) : sink_(sink), numbers_(numbers) {}
   absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
-    // A damaged byte can look like a version of the future.
-    if (absl::IsFailedPrecondition(record.status())) record = absl::DataLossError(record.status().message());
-    if (absl::IsDataLoss(record.status())) {
-      failed.emplace_back(numbers_[index], record.status());
+    if (IsDamage(record.status())) {
+      failed.emplace_back(numbers_[index], absl::DataLossError(record.status().message()));
       return absl::OkStatus();
     }
     return sink_.OnRecord(numbers_[index], std::move(record));
@@ -530,9 +528,9 @@ absl::Status Repository::ReadNewestCopy(const ChunkId& id, const std::vector<Chu
     KeepSink one;
     RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, one));
     if (!one.record.ok()) Warn(std::string(one.record.status().message()));
-    damaged = damaged && (absl::IsDataLoss(one.record.status()) || absl::IsFailedPrecondition(one.record.status()));
+    damaged = damaged && IsDamage(one.record.status());
     // An outage is not a loss: of two failures the one that may pass counts.
-    if (one.record.ok() || absl::IsDataLoss(answer.status()) || absl::IsFailedPrecondition(answer.status())) {
+    if (one.record.ok() || IsDamage(answer.status())) {
       answer = std::move(one.record);
     }
   }

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "core/crypto/blake3.h"
-#include "core/io/errno_status.h"
 
 namespace holdfast {
 namespace {

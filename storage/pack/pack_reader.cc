@@ -4,7 +4,6 @@
 #include <numeric>
 
 #include "core/crypto/blake3.h"
-#include "core/io/errno_status.h"
 #include "storage/pack/pack_layout.h"
 
 namespace holdfast {
