@@ -8,11 +8,11 @@
 #ifndef HOLDFAST_CLIENT_BACKUP_BACKUP_H_
 #define HOLDFAST_CLIENT_BACKUP_BACKUP_H_
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "client/backup/backup_observer.h"
 #include "client/keys/backup_keys.h"
 #include "client/rpc/repository_client.h"
 #include "client/scan/scanner.h"
@@ -32,25 +32,6 @@ struct BackupOptions {
   int compression_level = 2;  // of zstd: fixed by measurement (docs/benchmarks.md)
 };
 
-enum class BackupPhase { kScanning, kCommitting };
-
-struct BackupObserver {
-  virtual ~BackupObserver() = default;
-  // From one thread.
-  virtual void OnSourceError(const SourceError& error) {}
-  virtual void OnSkipped(std::string_view path, SkipReason reason) {}
-  virtual void OnVanished(std::string_view path) {}
-  virtual void OnNote(std::string_view message) {}  // e.g. reading everything again, and why
-
-  // Progress, readable at any time.
-  std::atomic<uint64_t> files_seen{0}, bytes_seen{0};  // by the walk
-  std::atomic<uint64_t> files_done{0}, bytes_done{0};  // stored or found unchanged
-  std::atomic<uint64_t> bytes_read{0}, bytes_sent{0};
-  std::atomic<uint64_t> files_expected{0}, bytes_expected{0};  // from the previous snapshot; 0 = not known
-  std::atomic<BackupPhase> phase{BackupPhase::kScanning};
-  std::atomic<bool> cancel{false};
-};
-
 struct BackupResult {
   ManifestId id;
   pb::ManifestCore core;
@@ -59,9 +40,9 @@ struct BackupResult {
   uint64_t vanished = 0, skipped = 0;
 };
 
-// Blocks. `client` and `keys` are borrowed.
-absl::StatusOr<BackupResult> Backup(RepositoryClient& client, const BackupKeys& keys, const BackupOptions& options,
-                                    BackupObserver& observer);
+// Blocks. Everything is borrowed.
+absl::StatusOr<BackupResult> Backup(RepositoryClient& client, SourceFs& source, const BackupKeys& keys,
+                                    const BackupOptions& options, BackupObserver& observer);
 
 }  // namespace holdfast
 

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "core/base/limits.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast {
 namespace {
@@ -46,20 +46,20 @@ void LargeFileJob::FindRuns() {
       return;
     }
     const uint64_t begin = *data ? std::min((*data)->begin, opened_.size) : opened_.size;
-    if (begin > offset && (result_.holes.size() < kHolesMax || begin - offset >= kLargeHoleBytes)) {
+    if (begin > offset && (result_.holes.size() < kHolesMax || IsLargeHole(begin - offset))) {
       result_.holes.push_back({offset, begin - offset});
     }
     // Too many to list: the short ones are stored as zeros anyway, and come back as zeros that take space.
     if (result_.holes.size() == kHolesMax) {
-      std::erase_if(result_.holes, [](const Hole& h) { return h.length < kLargeHoleBytes; });
+      std::erase_if(result_.holes, [](const Hole& h) { return !IsLargeHole(h.length); });
     }
     if (result_.holes.size() > kHolesMax) return Fail("store: too many holes", SourceErrnoStatus(EFBIG, "map"));
     if (begin >= opened_.size) break;
     const uint64_t end = std::clamp((*data)->end, begin + 1, opened_.size);
-    const bool join = !runs_.empty() && begin - (runs_.back().offset + runs_.back().length) < kLargeHoleBytes;
+    const bool join = !runs_.empty() && !IsLargeHole(begin - (runs_.back().offset + runs_.back().length));
     if (join) {
       runs_.back().length = end - runs_.back().offset;
-    } else if (runs_.empty() && begin < kLargeHoleBytes) {
+    } else if (runs_.empty() && !IsLargeHole(begin)) {
       runs_.push_back({0, end});
     } else {
       runs_.push_back({begin, end - begin});
@@ -68,7 +68,7 @@ void LargeFileJob::FindRuns() {
   }
   // A short hole at the end is stored as zeros.
   const uint64_t data_end = runs_.empty() ? 0 : runs_.back().offset + runs_.back().length;
-  if (data_end < opened_.size && opened_.size - data_end < kLargeHoleBytes) {
+  if (data_end < opened_.size && !IsLargeHole(opened_.size - data_end)) {
     if (runs_.empty()) {
       runs_.push_back({0, opened_.size});
     } else {

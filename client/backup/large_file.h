@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "client/backup/file_result.h"
+#include "client/backup/previous_version.h"
 #include "client/scan/scanner.h"
 #include "client/upload/chunk_uploader.h"
 #include "core/chunking/chunker.h"
@@ -21,11 +22,6 @@
 #include "core/format/record_sealer.h"
 
 namespace holdfast {
-
-struct PreviousVersion {
-  std::vector<PreviousPiece> pieces;
-  std::vector<ChunkRef> refs;  // of the pieces
-};
 
 class LargeFileJob {
  public:

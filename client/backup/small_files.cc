@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "core/base/limits.h"
-#include "core/crypto/blake3.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast {
 namespace {
@@ -59,7 +58,7 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
       const uint64_t begin = data.ok() && *data ? std::min((*data)->begin, result.size) : result.size;
       if (!data.ok()) break;
       // A hole of that size would not be part of the content (docs/format.md, section 7), and here it is.
-      if (begin > offset && begin - offset < kLargeHoleBytes) result.holes.push_back({offset, begin - offset});
+      if (begin > offset && !IsLargeHole(begin - offset)) result.holes.push_back({offset, begin - offset});
       if (!*data) break;
       offset = std::max((*data)->end, offset + 1);
     }
@@ -73,30 +72,6 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
 }
 
 }  // namespace
-
-void KeepXattrs(FileResult& result, std::vector<Xattr> xattrs) {
-  size_t bytes = 0;
-  for (const Xattr& x : xattrs) bytes += x.name.size() + x.value.size();
-  result.has_large_xattrs = bytes > kXattrBytesKeptMax;
-  if (!result.has_large_xattrs) result.xattrs = std::move(xattrs);
-}
-
-void SetSourceFailure(FileResult& result, const SourceDirectory& directory, std::string_view name,
-                      std::string_view operation, const absl::Status& status) {
-  const int error = SourceErrno(status);
-  if (absl::IsNotFound(status) || error == ENOENT) {
-    result.outcome = FileResult::Outcome::kVanished;
-    return;
-  }
-  result.outcome = FileResult::Outcome::kFailed;
-  result.flags |= kEntryReadFailed;
-  result.size = 0;
-  result.content = Content();
-  result.holes.clear();
-  result.error.path = directory.RelativePath(name);
-  result.error.operation = std::string(operation);
-  result.error.error_number = error != 0 ? error : EIO;
-}
 
 absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256& file_digest_key, int level) {
   ASSIGN_OR_RETURN(char* room, uploader.Room());
@@ -113,9 +88,7 @@ absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256&
       result.content.inline_bytes.assign(bytes);
       continue;
     }
-    FileDigest digest;
-    Blake3(file_digest_key).Update(bytes).Finish(digest.data(), digest.size());
-    result.digest = digest;
+    result.digest = SliceDigest(file_digest_key, bytes);
     result.content.kind = Content::Kind::kSlice;
     result.content.offset = used;
     result.content.length = result.size;

@@ -153,7 +153,7 @@ absl::StatusOr<BackupResult> CreateOne(const CreateArguments& arguments, const s
       context.io());
   observer.set_progress(&progress);
   InterruptScope interrupt(&observer.cancel);
-  return Backup(*server, keys, options, observer);
+  return Backup(*server, *NewPosixSourceFs(), keys, options, observer);
 }
 
 absl::Status ExplainCreate(const absl::Status& status) {

@@ -31,7 +31,8 @@ TEST(OwnerNamesTest, KnowsItsGroups) {
   // A number that is a user and a group, of different names.
   const passwd* user = getpwnam("mail");
   const group* same_number = user == nullptr ? nullptr : getgrgid(user->pw_uid);
-  if (same_number != nullptr) EXPECT_EQ(names.Group(user->pw_uid), same_number->gr_name);
+  if (same_number == nullptr) GTEST_SKIP() << "no such number";
+  EXPECT_EQ(names.Group(user->pw_uid), same_number->gr_name);
 }
 
 TEST(OwnerNamesTest, AnUnknownNumberHasNoName) {
