@@ -100,7 +100,6 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Connect(const std::strin
                                                       info.protocol(), ", this client ", kProtocol,
                                                       ": update the older of the two"));
   }
-  connection->server_version_ = info.version();
   return connection;
 }
 

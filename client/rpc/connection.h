@@ -15,14 +15,13 @@ namespace holdfast {
 
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
-// A bidirectional stream of raw messages. One thread at a time, but for Cancel.
+// A bidirectional stream of raw messages. One thread at a time.
 class RawStream {
  public:
   RawStream(std::shared_ptr<grpc::Channel> channel, const char* method);
   ~RawStream();  // cancels what is not finished
   absl::Status Write(const grpc::ByteBuffer& message);
   absl::Status Read(grpc::ByteBuffer* message);
-  void Cancel() { context_.TryCancel(); }
 
  private:
   absl::Status Broken();
@@ -42,7 +41,6 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> Connect(const std::string& address);
 
   v1::HoldfastService::Stub& stub() { return *stub_; }
-  const std::string& server_version() const { return server_version_; }
   // A stream on a connection of its own, so that streams do not share one transport.
   std::unique_ptr<RawStream> NewStream(const char* method);
 
@@ -59,7 +57,6 @@ class Connection {
   std::shared_ptr<grpc::Channel> NewChannel();
 
   const std::string address_;
-  std::string server_version_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::HoldfastService::Stub> stub_;
 };

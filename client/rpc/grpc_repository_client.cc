@@ -12,7 +12,7 @@ namespace {
 
 class GrpcRepositoryClient : public RepositoryClient {
  public:
-  explicit GrpcRepositoryClient(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
+  explicit GrpcRepositoryClient(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
 
   absl::StatusOr<v1::GetServerInfoReply> GetServerInfo() override {
     return Call<v1::GetServerInfoReply>(&Stub::GetServerInfo, v1::GetServerInfoRequest());
@@ -102,15 +102,10 @@ class GrpcRepositoryClient : public RepositoryClient {
     return reply;
   }
 
-  const std::shared_ptr<Connection> connection_;
+  const std::unique_ptr<Connection> connection_;
 };
 
 }  // namespace
-
-std::unique_ptr<RepositoryClient> NewGrpcRepositoryClient(Connection& connection) {
-  return std::make_unique<GrpcRepositoryClient>(
-      std::shared_ptr<Connection>(std::shared_ptr<Connection>(), &connection));
-}
 
 absl::StatusOr<std::unique_ptr<RepositoryClient>> ConnectToServer(const std::string& address) {
   ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, Connection::Connect(address));

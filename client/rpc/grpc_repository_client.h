@@ -10,14 +10,9 @@
 
 namespace holdfast {
 
-class Connection;
-
 // `address`: unix:/absolute/path. UNAVAILABLE, with how to start a server, when none answers; FAILED_PRECONDITION when
 // it speaks another protocol; INVALID_ARGUMENT for other kinds of address.
 absl::StatusOr<std::unique_ptr<RepositoryClient>> ConnectToServer(const std::string& address);
-
-// Over a connection that is there already; borrowed.
-std::unique_ptr<RepositoryClient> NewGrpcRepositoryClient(Connection& connection);
 
 }  // namespace holdfast
 
