@@ -1,18 +1,102 @@
 #include "client/restore/restore.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "client/restore/restorer.h"
-#include "client/restore/target_errno.h"
+#include "client/restore/beneath.h"
+#include "client/restore/fetch_queue.h"
+#include "client/restore/fetch_window.h"
+#include "client/restore/fetch_worker.h"
+#include "client/restore/file_writer.h"
+#include "client/restore/hard_links.h"
+#include "client/restore/read_back.h"
+#include "client/restore/restore_planner.h"
+#include "client/restore/restore_run.h"
+#include "client/restore/target_directories.h"
+#include "client/restore/target_files.h"
 
 namespace holdfast {
-namespace restore_internal {
 namespace {
+
+constexpr uint64_t kMemoryBytesMin = 1 << 20;
+
+// What is restored. Null `top`: its own entry is lost.
+struct Top {
+  Components path;
+  std::optional<Entry> entry;
+  bool is_directory() const { return !entry.has_value() || entry->type == EntryType::kDirectory; }
+  // Of the directory that becomes the target.
+  std::string SnapshotPrefix() const {
+    std::string prefix;
+    for (size_t i = 0; i + (is_directory() ? 0 : 1) < path.size(); ++i) absl::StrAppend(&prefix, "/", path[i]);
+    return prefix;
+  }
+};
+
+absl::StatusOr<Top> FindTop(RestoreInput& input, const Components& path_inside, RestoreRun& run) {
+  Top top{path_inside, std::nullopt};
+  absl::StatusOr<Entry> found = input.LookupPath(path_inside);
+  if (found.ok()) {
+    if (found->type != EntryType::kDirectory) {
+      RETURN_IF_ERROR(CheckName(found->name));
+    } else if (found->xattr_chunk.has_value()) {
+      if (absl::Status s = input.ResolveSideChunks(*found); !s.ok()) {
+        run.ReportRepositoryProblem("/", "read extended attributes", s);
+      }
+    }
+    top.entry = *std::move(found);
+  } else if (found.status().code() == absl::StatusCode::kDataLoss) {
+    // Perhaps what is below is not lost.
+    const std::string prefix = top.SnapshotPrefix();
+    run.ReportRepositoryProblem(prefix.empty() ? "/" : prefix, "read directory entry", found.status());
+  } else {
+    return found.status();
+  }
+  return top;
+}
+
+// Joins the parts: this thread plans, workers fetch and write, and when all is there it is read back.
+void RunParts(RestoreInput& input, const Top& top, RestoreRun& run, TargetDirectories& directories) {
+  const uint64_t memory_bytes = std::max(run.options.memory_bytes, kMemoryBytesMin);
+  const int threads = std::clamp(run.options.threads, 1, 64);
+  TargetFiles files(run, directories);
+  HardLinks links(run, directories, files, memory_bytes / 8);
+  ReadBack read_back(run, directories, memory_bytes / 8);
+  FileWriter writer(run, directories, files, links, run.options.verify ? &read_back : nullptr);
+  FetchQueue queue(2 * threads);
+  FetchWindow window(memory_bytes / 2, queue, [&] { return links.waiting(); });
+  FetchWorker worker(run, input.source(), writer);
+  RestorePlanner planner({input, run, directories, files, links, window, writer},
+                         top.is_directory() && top.entry.has_value() ? &*top.entry : nullptr, memory_bytes / 8);
+
+  run.observer.OnPhase(RestorePhase::kRestoring);
+  std::vector<std::thread> workers;
+  for (int i = 0; i < threads; ++i) workers.emplace_back([&] { worker.Work(queue); });
+  if (top.is_directory()) {
+    planner.PlanTree(top.path);
+  } else {
+    planner.PlanOne(*top.entry);
+  }
+  do {
+    window.DispatchAll();
+    queue.WaitUntilIdle();
+  } while (!run.stopping() && planner.PlanRetries());
+  queue.Close();
+  for (std::thread& thread : workers) thread.join();
+  planner.Close();  // the target's own metadata
+  if (run.options.verify && !run.stopping()) {
+    run.observer.OnPhase(RestorePhase::kVerifying);
+    read_back.Run(threads);
+  }
+  run.observer.OnPhase(RestorePhase::kDone);
+}
 
 class UmaskGuard {
  public:
@@ -25,82 +109,16 @@ class UmaskGuard {
 
 }  // namespace
 
-absl::Status Restorer::Execute(const Components& path_inside, const std::optional<Entry>& top) {
-  const bool is_directory = !top.has_value() || top->type == EntryType::kDirectory;
-  for (size_t i = 0; i + (is_directory ? 0 : 1) < path_inside.size(); ++i)
-    absl::StrAppend(&prefix_, "/", path_inside[i]);
-  run_.observer.OnPhase(RestorePhase::kRestoring);
-  Level root;
-  const bool has_metadata = is_directory && top.has_value();
-  root.dir = target_.Root(has_metadata, has_metadata ? target_.MetadataOf(*top) : Metadata());
-  levels_.push_back(std::move(root));
-  std::vector<std::thread> workers;
-  for (int i = 0; i < std::clamp(options_.threads, 1, 64); ++i) workers.emplace_back([this] { Work(); });
-  if (is_directory) {
-    PlanTree(path_inside);
-    while (levels_.size() > 1) Leave();
-    if (!run_.stopping()) FinishUnvisited(levels_[0], {}, nullptr, nullptr);
-  } else {
-    PlanEntry(levels_[0].dir, *top);
-  }
-  while (true) {
-    DispatchAll();
-    WaitUntilIdle();
-    if (!have_retries_.load() || run_.stopping()) break;
-    Retry();
-  }
-  {
-    absl::MutexLock lock(&queue_mu_);
-    no_more_ = true;
-  }
-  for (std::thread& worker : workers) worker.join();
-  planner_dir_.Release();
-  if (cached_fd_ >= 0) ::close(cached_fd_);
-  {
-    absl::flat_hash_map<LinkKey, std::vector<LinkWaiter>> waiters;
-    std::vector<LinkWaiter> retries;
-    absl::MutexLock lock(&links_mu_);
-    waiters.swap(waiters_);
-    retries.swap(retries_);
-  }
-  levels_.clear();  // the target's own metadata
-  if (options_.verify && !run_.stopping()) VerifyAll();
-  run_.observer.OnPhase(RestorePhase::kDone);
-  return run_.failure();
-}
-
-}  // namespace restore_internal
-
 absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside, const RestoreOptions& options,
                                      RestoreObserver& observer) {
   RestoreRun run(options, observer);
-  absl::StatusOr<Entry> found = input.LookupPath(path_inside);
-  std::optional<Entry> top;
-  if (found.ok()) {
-    top = *std::move(found);
-    if (top->xattr_chunk.has_value() && top->type == EntryType::kDirectory) {
-      if (absl::Status s = input.ResolveSideChunks(*top); !s.ok()) {
-        run.Problem(RestoreProblemKind::kRepository, "/", "read extended attributes", s);
-      }
-    }
-    if (top->type != EntryType::kDirectory) RETURN_IF_ERROR(CheckName(top->name));
-  } else if (found.status().code() == absl::StatusCode::kDataLoss) {
-    // Its own entry is lost: perhaps not what is below.
-    std::string path;
-    for (const std::string& name : path_inside) absl::StrAppend(&path, "/", name);
-    run.Problem(RestoreProblemKind::kRepository, path.empty() ? "/" : path, "read directory entry", found.status());
-  } else {
-    return found.status();
-  }
-  std::string prefix;
-  const size_t shown = path_inside.size() - (top.has_value() && top->type != EntryType::kDirectory ? 1 : 0);
-  for (size_t i = 0; i < shown && i < path_inside.size(); ++i) absl::StrAppend(&prefix, "/", path_inside[i]);
-  ASSIGN_OR_RETURN(std::unique_ptr<Target> target, Target::Open(run, prefix));
+  ASSIGN_OR_RETURN(const Top top, FindTop(input, path_inside, run));
+  ASSIGN_OR_RETURN(std::unique_ptr<TargetDirectories> directories, TargetDirectories::Open(run, top.SnapshotPrefix()));
   {
-    restore_internal::UmaskGuard umask;
-    restore_internal::Restorer restorer(input, run, *target);
-    RETURN_IF_ERROR(restorer.Execute(path_inside, top));
+    UmaskGuard umask;
+    RunParts(input, top, run, *directories);
   }
+  RETURN_IF_ERROR(run.failure());
   return run.stats();
 }
 
