@@ -34,7 +34,8 @@ CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vect
 void AddRepositoryCommands(CommandLine& line);
 void AddSnapshotCommands(CommandLine& line);
 void AddRestoreCommand(CommandLine& line);
-void AddInspectCommands(CommandLine& line);  // verify, diff, ls, cat
+void AddVerifyCommand(CommandLine& line);
+void AddInspectCommands(CommandLine& line);  // diff, ls, cat
 
 }  // namespace holdfast
 

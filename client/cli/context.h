@@ -1,4 +1,4 @@
-// What every command needs: the options that all have, the server, the keys, and finding the snapshot that was meant.
+// What every command needs: the options that all have, the server, the keys, the snapshot that was meant.
 #ifndef HOLDFAST_CLIENT_CLI_CONTEXT_H_
 #define HOLDFAST_CLIENT_CLI_CONTEXT_H_
 
@@ -8,15 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/exit_code.h"
 #include "client/cli/output.h"
 #include "client/cli/password.h"
 #include "client/keys/repository_access.h"
-#include "client/rpc/remote_chunk_source.h"
 #include "client/rpc/repository_client.h"
+#include "client/snapshots/open_snapshot.h"
+#include "client/snapshots/snapshot_list.h"
 #include "core/io/io.h"
 #include "core/io/machine_paths.h"
-#include "core/tree/snapshot_reader.h"
 
 namespace holdfast {
 
@@ -25,30 +24,6 @@ struct CommonOptions {
   PasswordSources password;
   bool json = false;
 };
-
-// A snapshot in the list that the server keeps. Nothing in it is authenticated: for display and for choosing, of which
-// Open checks that it chose right.
-struct ListedSnapshot {
-  ManifestId id;
-  pb::ManifestCore core;
-  int64_t server_time_unix_ns = 0;
-};
-
-// An opened and authenticated snapshot. Not movable: the parts refer to each other.
-struct OpenSnapshot {
-  ManifestId id;
-  RepositoryAccess::Snapshot opened;
-  std::unique_ptr<RemoteChunkSource> source;
-  std::unique_ptr<SnapshotReader> reader;
-};
-
-// SNAPSHOT[:PATH] as given on the command line.
-struct SnapshotPath {
-  std::string snapshot;
-  Components path;
-};
-SnapshotPath ParseSnapshotPath(const std::string& text);
-std::string JoinComponents(const Components& path);  // with '/', no '/' in front
 
 // One command's run. One thread.
 class Context {
@@ -79,13 +54,10 @@ class Context {
   // OwnerAccess is possible without asking a person, or unlocked.
   bool CanAccessQuietly(const std::string& repository);
 
-  // All live snapshots, by source and sequence; `source` as SourceMatches.
-  absl::StatusOr<std::vector<ListedSnapshot>> ListSnapshots(const std::string& repository, const std::string& source,
-                                                            const std::string& id_prefix = "");
-  // An id, a unique prefix, or "latest". NOT_FOUND; INVALID_ARGUMENT when several match.
+  // As the functions of client/snapshots, with this command's server and keys. `source` is as a person gave it.
+  absl::StatusOr<std::vector<ListedSnapshot>> ListSnapshots(const std::string& repository, const std::string& source);
   absl::StatusOr<ListedSnapshot> FindSnapshot(const std::string& repository, const std::string& text,
                                               const std::string& source);
-  // DATA_LOSS also when the snapshot is not what the list said of it: then it was chosen by a lie.
   absl::StatusOr<std::unique_ptr<OpenSnapshot>> Open(const std::string& repository, const ListedSnapshot& listed);
 
  private:
@@ -97,20 +69,10 @@ class Context {
   std::map<std::string, std::unique_ptr<RepositoryAccess>> agents_, owners_;  // by repository
 };
 
-// True when `given` is the label, or the path in the label.
-bool SourceMatches(std::string_view label, std::string_view given);
 // user@host of this process.
 std::string UserAtHost();
 // The fields every list of snapshots has.
 Json SnapshotJson(const ListedSnapshot& snapshot);
-std::string ShortId(const ManifestId& id);
-// The last component of the source's path: what a snapshot of a single file is called.
-std::string SourceName(const OpenSnapshot& snapshot);
-// Marks an error as the caller's: exit status 64 and not 2.
-absl::Status AsUsage(absl::Status status);
-bool IsUsage(const absl::Status& status);
-// The message of a failed command, with what to do about it.
-std::string ExplainFailure(const absl::Status& status);
 
 }  // namespace holdfast
 

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/failure_text.h"
 #include "client/cli/interrupt.h"
 #include "core/base/version.h"
 #include "core/io/posix.h"
@@ -110,6 +112,7 @@ int Run(int argc, char** argv) {
   AddRepositoryCommands(line);
   AddSnapshotCommands(line);
   AddRestoreCommand(line);
+  AddVerifyCommand(line);
   AddInspectCommands(line);
 
   if (argc > 1) {
@@ -146,7 +149,7 @@ int Run(int argc, char** argv) {
   if (result.ok()) return static_cast<int>(*result);
   // A reader that left ("| head") needs no message.
   if (absl::IsCancelled(flushed)) return static_cast<int>(ExitCode::kFailed);
-  const ExitCode code = IsUsage(result.status()) ? ExitCode::kUsage : ExitCode::kFailed;
+  const ExitCode code = ExitCodeOf(result.status());
   if (context.json() && !context.out().has_written()) {
     Json out;
     out["error"] = EscapeInvalidUtf8(StdView(result.status().message()));

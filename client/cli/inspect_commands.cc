@@ -1,5 +1,4 @@
-// holdfast verify | diff | ls | cat
-#include <atomic>
+// holdfast diff | ls | cat
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,17 +6,15 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
-#include "client/cli/interrupt.h"
-#include "client/cli/progress.h"
+#include "client/cli/exit_code.h"
+#include "client/snapshots/open_snapshot.h"
+#include "client/snapshots/snapshot_path.h"
 #include "client/verify/content_reader.h"
-#include "client/verify/verifier.h"
 #include "core/base/repository_name.h"
 #include "core/tree/file_content.h"
 
 namespace holdfast {
 namespace {
-
-constexpr size_t kProblemsInJsonMax = 10000;
 
 struct InspectArguments {
   std::string repository = "default";
@@ -140,14 +137,6 @@ absl::Status NoSuchPath(const absl::Status& status, const SnapshotPath& what, co
                                           "\n  See what there is with: holdfast ls ", ShortId(snapshot.id)));
 }
 
-// A snapshot of a single file has it as its root, which has no name of its own.
-absl::StatusOr<Entry> LookupIn(const OpenSnapshot& snapshot, const Components& path) {
-  absl::StatusOr<Entry> found = snapshot.reader->LookupPath(path);
-  if (!absl::IsNotFound(found.status()) || path.size() != 1 || path[0] != SourceName(snapshot)) return found;
-  absl::StatusOr<Entry> root = snapshot.reader->LookupPath({});
-  return root.ok() && root->type != EntryType::kDirectory ? root : found;
-}
-
 // --- ls and cat -----------------------------------------------------------------------------------
 
 absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context) {
@@ -185,7 +174,7 @@ absl::StatusOr<ExitCode> Ls(const InspectArguments& arguments, Context& context)
     context.Say("holdfast: damaged: part of the directory cannot be listed: " +
                 EscapeForTerminal(StdView(gap.status.message())));
   }
-  return it->gaps().empty() ? ExitCode::kOk : ExitCode::kIncomplete;
+  return ExitCodeOf(Outcome{.damaged = it->gaps().size()});
 }
 
 absl::StatusOr<ExitCode> Cat(const InspectArguments& arguments, Context& context) {
@@ -287,145 +276,6 @@ absl::StatusOr<ExitCode> Diff(const InspectArguments& arguments, Context& contex
   return ExitCode::kOk;
 }
 
-// --- verify ---------------------------------------------------------------------------------------
-
-absl::StatusOr<ExitCode> Verify(const InspectArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
-  std::vector<ListedSnapshot> chosen;
-  const bool is_one = !arguments.first.empty();
-  if (is_one) {
-    ASSIGN_OR_RETURN(ListedSnapshot one, context.FindSnapshot(arguments.repository, arguments.first, arguments.source));
-    chosen.push_back(std::move(one));
-  } else {
-    ASSIGN_OR_RETURN(chosen, context.ListSnapshots(arguments.repository, arguments.source));
-    if (chosen.empty() && !arguments.source.empty()) {
-      return absl::NotFoundError("there is no snapshot of source \"" + EscapeForTerminal(arguments.source) +
-                                 "\"\n  See what there is with: holdfast snapshot list");
-    }
-    RETURN_IF_ERROR(context.Access(arguments.repository).status());
-  }
-
-  std::atomic<bool> cancel{false};
-  Json snapshots = Json::array(), problems = Json::array(), not_checked = Json::array();
-  std::string current;  // id of the snapshot being verified
-  uint64_t files_expected = 0, bytes_expected = 0;
-  for (const ListedSnapshot& s : chosen) {
-    files_expected += s.core.files();
-    bytes_expected += s.core.bytes();
-  }
-  Progress* progress_pointer = nullptr;
-  auto name_problem = [&](const std::string& path, const absl::Status& status) {
-    if (context.json() && problems.size() < kProblemsInJsonMax) {
-      Json item;
-      item["snapshot"] = current;
-      SetName(item, "path", path);
-      item["error"] = EscapeInvalidUtf8(StdView(status.message()));
-      problems.push_back(std::move(item));
-    }
-    progress_pointer->Message(absl::StrFormat("holdfast: damaged: %s:%s: %s", current.substr(0, 12),
-                                              EscapeForTerminal(path), EscapeForTerminal(StdView(status.message()))));
-  };
-  Verifier verifier(name_problem, context.io(), cancel);
-  ExitCode code = ExitCode::kOk;
-  uint64_t damaged = 0;
-  absl::Status failed;
-  {
-    Progress progress(
-        context.json(),
-        [&] {
-          ProgressState s;
-          s.activity = cancel.load() ? "stopping" : "verifying";
-          s.files = verifier.files_done.load();
-          s.bytes = verifier.bytes_done.load();
-          s.files_expected = files_expected;
-          s.bytes_expected = bytes_expected;
-          return s;
-        },
-        context.io());
-    progress_pointer = &progress;
-    InterruptScope interrupt(&cancel);
-    for (const ListedSnapshot& s : chosen) {
-      current = HexEncode(s.id.view());
-      absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s);
-      if (!opened.ok() && is_one) {
-        failed = opened.status();
-        break;
-      }
-      if (absl::IsPermissionDenied(opened.status())) {
-        not_checked.push_back(current);
-        continue;
-      }
-      // Deleted meanwhile.
-      if (absl::IsNotFound(opened.status())) continue;
-      if (!opened.ok() && !absl::IsDataLoss(opened.status())) {
-        failed = opened.status();
-        break;
-      }
-      Json item;
-      item["id"] = current;
-      item["source"] = s.core.source();
-      if (!opened.ok()) {
-        name_problem("/", opened.status());
-        code = Worse(code, ExitCode::kIncomplete);
-        item["error"] = EscapeInvalidUtf8(StdView(opened.status().message()));
-        ++damaged;
-        snapshots.push_back(std::move(item));
-        continue;
-      }
-      absl::StatusOr<VerifyResult> result = verifier.Verify(*(*opened)->reader, (*opened)->opened.file_digest_key);
-      if (!result.ok()) {
-        failed = result.status();
-        break;
-      }
-      item["entries"] = result->entries;
-      item["files"] = result->files;
-      item["bytes"] = result->bytes;
-      item["damaged"] = result->damaged;
-      item["not_in_snapshot"] = result->not_in_snapshot;
-      snapshots.push_back(std::move(item));
-      damaged += result->damaged;
-      if (result->damaged != 0) code = Worse(code, ExitCode::kIncomplete);
-    }
-  }
-  if (!failed.ok()) {
-    if (WasInterrupted()) return absl::CancelledError("interrupted; what was checked so far is named above if damaged");
-    return failed;
-  }
-  if (snapshots.empty() && !not_checked.empty()) {
-    return absl::PermissionDeniedError(
-        "nothing was checked: all snapshots are other agents'; the repository's password opens them");
-  }
-  if (context.json()) {
-    Json out;
-    out["ok"] = code == ExitCode::kOk;
-    out["snapshots"] = std::move(snapshots);
-    out["not_checked"] = std::move(not_checked);
-    out["chunks"] = verifier.chunks_fetched.load();
-    out["chunk_bytes"] = verifier.chunk_bytes_fetched.load();
-    out["damaged"] = damaged;
-    out["problems"] = std::move(problems);
-    RETURN_IF_ERROR(context.out().WriteJson(out));
-    return code;
-  }
-  RETURN_IF_ERROR(context.out().Write(
-      absl::StrFormat("%d snapshots, %d files, %s: %s (%d data chunks, %s, fetched and opened)\n", snapshots.size(),
-                      verifier.files_done.load(), FormatBytes(verifier.bytes_done.load()),
-                      damaged == 0 ? std::string("all right") : absl::StrFormat("%d DAMAGED, named above", damaged),
-                      verifier.chunks_fetched.load(), FormatBytes(verifier.chunk_bytes_fetched.load()))));
-  if (!not_checked.empty()) {
-    context.Say(
-        absl::StrFormat("note: %d snapshots of other agents were not checked; the repository's password opens "
-                        "them",
-                        not_checked.size()));
-  }
-  if (damaged != 0) {
-    context.Say(
-        "holdfast: everything else can be restored. Damaged files that are still on their machines are stored "
-        "again by: holdfast snapshot create PATH --full");
-  }
-  return code;
-}
-
 }  // namespace
 
 void AddInspectCommands(CommandLine& line) {
@@ -437,12 +287,6 @@ void AddInspectCommands(CommandLine& line) {
     command->add_option("--source", arguments->source, "The source that \"latest\" is of")->type_name("SOURCE");
     return command;
   };
-  add("verify", "Fetch, open and check every chunk and every file",
-      "Without SNAPSHOT: all snapshots that can be opened. Exit status 1: damaged files, which are named.\n\n"
-      "Examples:\n  holdfast verify\n  holdfast verify latest --source /home/me --json",
-      Verify)
-      ->add_option("snapshot", arguments->first, "An id, the beginning of one, or \"latest\"")
-      ->type_name("SNAPSHOT");
   CLI::App* diff = add("diff", "Show what differs between two snapshots",
                        "Lines begin with + (only in the second), - (only in the first) or M (changed, and what).\n\n"
                        "Example:\n  holdfast diff 3f2a9c 81d04e",

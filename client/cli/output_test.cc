@@ -4,8 +4,6 @@
 
 #include <string>
 
-#include "client/cli/context.h"
-#include "client/cli/path_filter.h"
 #include "client/cli/progress.h"
 
 namespace holdfast {
@@ -84,45 +82,6 @@ TEST(ProgressLineTest, SaysWhatIsKnown) {
   state.files = 30;  // the source has grown
   state.bytes = 8192;
   EXPECT_EQ(ProgressLine(state, 1024, 3), "0:03  backing up  100%  30/30 files  8.0 KiB of 8.0 KiB  1.0 KiB/s");
-}
-
-TEST(SnapshotPathTest, SplitsAtTheFirstColon) {
-  EXPECT_EQ(ParseSnapshotPath("latest").snapshot, "latest");
-  EXPECT_TRUE(ParseSnapshotPath("latest").path.empty());
-  EXPECT_TRUE(ParseSnapshotPath("latest:").path.empty());
-  EXPECT_TRUE(ParseSnapshotPath("latest:/").path.empty());
-  EXPECT_EQ(ParseSnapshotPath("3f:a/b").path, (Components{"a", "b"}));
-  EXPECT_EQ(ParseSnapshotPath("3f:/a//./b/").path, (Components{"a", "b"}));
-  EXPECT_EQ(ParseSnapshotPath("3f:a:b/c").path, (Components{"a:b", "c"}));
-}
-
-TEST(SourceTest, MatchesByLabelOrByPath) {
-  EXPECT_TRUE(SourceMatches("me@host:/home/me", "me@host:/home/me"));
-  EXPECT_TRUE(SourceMatches("me@host:/home/me", "/home/me"));
-  EXPECT_FALSE(SourceMatches("me@host:/home/me", "/me"));
-  EXPECT_FALSE(SourceMatches("me@host:/home/me", "me"));
-  EXPECT_FALSE(SourceMatches("me@host:/home/me", ""));
-  EXPECT_TRUE(SourceMatches("database", "database"));
-}
-
-TEST(PathFilterTest, WithoutPatternsTakesEverything) {
-  EXPECT_EQ(PathFilter({}, {}).Match({"a", "b"}, false), PathFilter::Verdict::kTake);
-}
-
-TEST(PathFilterTest, LooksInsideOfDirectoriesForWhatIsIncluded) {
-  const PathFilter filter({"*.jpg", "/docs/"}, {});
-  EXPECT_EQ(filter.Match({"photos"}, true), PathFilter::Verdict::kLookInside);
-  EXPECT_EQ(filter.Match({"photos", "a.jpg"}, false), PathFilter::Verdict::kTake);
-  EXPECT_EQ(filter.Match({"photos", "a.png"}, false), PathFilter::Verdict::kLeaveOut);
-  EXPECT_EQ(filter.Match({"docs"}, true), PathFilter::Verdict::kTake);
-  EXPECT_EQ(filter.Match({"docs", "x", "y"}, false), PathFilter::Verdict::kTake);
-  EXPECT_EQ(filter.Match({"docs"}, false), PathFilter::Verdict::kLeaveOut);  // the pattern wants a directory
-}
-
-TEST(PathFilterTest, ExcludingWinsOverIncluding) {
-  const PathFilter filter({"*.jpg"}, {"trash", "!trash/keep.jpg"});
-  EXPECT_EQ(filter.Match({"trash"}, true), PathFilter::Verdict::kLeaveOut);
-  EXPECT_EQ(filter.Match({"a.jpg"}, false), PathFilter::Verdict::kTake);
 }
 
 }  // namespace

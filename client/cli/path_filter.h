@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "client/restore/restore.h"
 #include "client/scan/ignore_rules.h"
 #include "core/tree/entry.h"
 
@@ -19,13 +20,8 @@ class PathFilter {
     for (const std::string& line : excludes) excludes_.AddLine(line);
   }
 
-  enum class Verdict {
-    kTake,
-    kLeaveOut,    // a directory: with all below it
-    kLookInside,  // a directory that is not wanted itself
-  };
   // Directories above `path` were not left out.
-  Verdict Match(const Components& path, bool is_directory) const {
+  FilterResult Match(const Components& path, bool is_directory) const {
     std::string joined;
     size_t name_offset = 0;
     bool included = includes_.empty();
@@ -38,10 +34,10 @@ class PathFilter {
       included = included || includes_.Match(joined, name_offset, is_directory || !is_last) == IgnoreVerdict::kExclude;
     }
     if (!path.empty() && excludes_.Match(joined, name_offset, is_directory) == IgnoreVerdict::kExclude) {
-      return Verdict::kLeaveOut;
+      return FilterResult::kLeaveOut;
     }
-    if (included) return Verdict::kTake;
-    return is_directory ? Verdict::kLookInside : Verdict::kLeaveOut;
+    if (included) return FilterResult::kRestore;
+    return is_directory ? FilterResult::kDescend : FilterResult::kLeaveOut;
   }
 
  private:

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
 #include "client/keys/repository_keys.h"
 #include "core/base/repository_name.h"
 #include "core/keys/credentials.h"
@@ -180,7 +181,8 @@ absl::StatusOr<ExitCode> Status(const RepositoryArguments& arguments, Context& c
     credentials = absl::FailedPreconditionError("no: what is remembered here is of another repository of that name");
   }
   const bool unlocked = credentials.ok();
-  const ExitCode code = info.error().empty() && keys_error.empty() ? ExitCode::kOk : ExitCode::kFailed;
+  const bool is_usable = info.error().empty() && keys_error.empty();
+  const ExitCode code = ExitCodeOf(Outcome{.failed = is_usable ? 0u : 1u});
   auto kind = [](const KeySlot& slot) { return slot.kind == KeySlotKind::kPassword ? "password" : "recovery key"; };
   if (context.json()) {
     Json out = RepositoryJson(info);

@@ -5,10 +5,13 @@
 
 #include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/path_filter.h"
 #include "client/cli/progress.h"
 #include "client/restore/restore.h"
+#include "client/snapshots/open_snapshot.h"
+#include "client/snapshots/snapshot_path.h"
 #include "core/base/repository_name.h"
 
 namespace holdfast {
@@ -130,134 +133,144 @@ uint64_t NameWhatWasNotBackedUp(const OpenSnapshot& snapshot, const Components& 
   return count;
 }
 
-absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& context) {
-  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
-  const SnapshotPath what = ParseSnapshotPath(arguments.snapshot);
-  ASSIGN_OR_RETURN(ListedSnapshot listed, context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
-  ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed));
-  const pb::ManifestCore& core = snapshot->opened.manifest.core;
-
+RestoreOptions OptionsOf(const RestoreArguments& arguments, const OpenSnapshot& snapshot) {
   RestoreOptions options;
   options.target = arguments.target;
   options.overwrite = ParseOverwrite(arguments.overwrite);
   options.verify = arguments.verify;
   options.numeric_owner = arguments.numeric_owner;
   if (arguments.no_owner) options.owner = false;
-  options.file_digest_key = snapshot->opened.file_digest_key;
-  const bool is_whole = what.path.empty() && arguments.includes.empty() && arguments.excludes.empty();
+  options.file_digest_key = snapshot.opened.file_digest_key;
   if (!arguments.includes.empty() || !arguments.excludes.empty()) {
     auto filter = std::make_shared<PathFilter>(arguments.includes, arguments.excludes);
-    options.filter = [filter](const Components& path, bool is_directory) {
-      switch (filter->Match(path, is_directory)) {
-        case PathFilter::Verdict::kTake:
-          return FilterResult::kRestore;
-        case PathFilter::Verdict::kLeaveOut:
-          return FilterResult::kLeaveOut;
-        case PathFilter::Verdict::kLookInside:
-          return FilterResult::kDescend;
-      }
-      return FilterResult::kRestore;
-    };
+    options.filter = [filter](const Components& path, bool is_directory) { return filter->Match(path, is_directory); };
   }
+  return options;
+}
 
-  const absl::Duration start = context.io().clock.Monotonic();
-  Observer observer(context.json());
-  absl::StatusOr<RestoreStats> stats = absl::UnknownError("");
-  {
-    context.Note(absl::StrFormat("Restoring snapshot %s of %s (%s)", ShortId(listed.id),
-                                 EscapeForTerminal(core.source()), FormatTimeHuman(core.started_unix_ns())));
-    Progress progress(
-        context.json(),
-        [&] {
-          ProgressState s;
-          s.activity = observer.cancel.load()                         ? "stopping"
-                       : observer.phase() == RestorePhase::kVerifying ? "verifying"
-                                                                      : "restoring";
-          s.files = observer.files_done.load();
-          s.bytes = observer.bytes_done.load();
-          if (is_whole) {
-            s.files_expected = core.files();
-            s.bytes_expected = core.bytes();
-          }
-          return s;
-        },
-        context.io());
-    observer.set_progress(&progress);
-    InterruptScope interrupt(&observer.cancel);
-    absl::StatusOr<Entry> root = snapshot->reader->LookupPath({});
-    if (root.ok() && root->type != EntryType::kDirectory) {
-      root->name = SourceName(*snapshot);
-      SingleFileInput input(*snapshot->reader, *std::move(root));
-      stats = Restore(input, what.path.empty() ? Components{SourceName(*snapshot)} : what.path, options, observer);
-    } else {
-      stats = Restore(*snapshot->reader, what.path, options, observer);
-    }
+absl::StatusOr<RestoreStats> RestoreSnapshot(const OpenSnapshot& snapshot, const Components& path,
+                                             const RestoreOptions& options, Observer& observer) {
+  absl::StatusOr<Entry> root = snapshot.reader->LookupPath({});
+  if (root.ok() && root->type != EntryType::kDirectory) {
+    root->name = SourceName(snapshot);
+    SingleFileInput input(*snapshot.reader, *std::move(root));
+    return Restore(input, path.empty() ? Components{SourceName(snapshot)} : path, options, observer);
   }
-  if (!stats.ok()) {
-    if (WasInterrupted()) {
-      return absl::CancelledError(
-          "interrupted; the target has part of the snapshot\n  Run it again with --overwrite if-changed to go on.");
-    }
-    if (absl::IsUnavailable(stats.status())) {
-      return absl::UnavailableError(absl::StrCat(
-          stats.status().message(),
-          "\n  The target has part of the snapshot. When the server is back (start it with \"holdfastd &\"), run it "
-          "again with --overwrite if-changed to go on."));
-    }
-    if (absl::IsNotFound(stats.status()) && !observer.has_begun()) {
-      return absl::NotFoundError(
-          absl::StrCat(stats.status().message(), "\n  See what there is with: holdfast ls ", ShortId(listed.id)));
-    }
-    return stats.status();
+  return Restore(*snapshot.reader, path, options, observer);
+}
+
+absl::StatusOr<RestoreStats> RestoreWithProgress(const OpenSnapshot& snapshot, const Components& path,
+                                                 const RestoreOptions& options, Observer& observer, Context& context) {
+  const pb::ManifestCore& core = snapshot.opened.manifest.core;
+  context.Note(absl::StrFormat("Restoring snapshot %s of %s (%s)", ShortId(snapshot.id),
+                               EscapeForTerminal(core.source()), FormatTimeHuman(core.started_unix_ns())));
+  const bool is_whole = path.empty() && !options.filter;
+  Progress progress(
+      context.json(),
+      [&] {
+        ProgressState s;
+        s.activity = observer.cancel.load()                         ? "stopping"
+                     : observer.phase() == RestorePhase::kVerifying ? "verifying"
+                                                                    : "restoring";
+        s.files = observer.files_done.load();
+        s.bytes = observer.bytes_done.load();
+        if (is_whole) {
+          s.files_expected = core.files();
+          s.bytes_expected = core.bytes();
+        }
+        return s;
+      },
+      context.io());
+  observer.set_progress(&progress);
+  InterruptScope interrupt(&observer.cancel);
+  return RestoreSnapshot(snapshot, path, options, observer);
+}
+
+absl::Status ExplainRestore(const absl::Status& status, const Observer& observer, const ManifestId& id) {
+  if (WasInterrupted()) {
+    return absl::CancelledError(
+        "interrupted; the target has part of the snapshot\n  Run it again with --overwrite if-changed to go on.");
   }
-  const double seconds = absl::ToDoubleSeconds(context.io().clock.Monotonic() - start);
-  const uint64_t not_backed_up = NameWhatWasNotBackedUp(*snapshot, what.path, options.filter, observer, context);
-  const ExitCode code = stats->errors() + not_backed_up == 0 ? ExitCode::kOk : ExitCode::kIncomplete;
-  if (context.json()) {
-    Json out;
-    out["id"] = HexEncode(listed.id.view());
-    SetName(out, "target", arguments.target);
-    out["files"] = stats->files;
-    out["directories"] = stats->directories;
-    out["others"] = stats->others;
-    out["hard_links"] = stats->hard_links;
-    out["bytes"] = stats->bytes;
-    out["skipped"] = stats->skipped;
-    out["left_out"] = stats->left_out;
-    out["not_reached"] = stats->not_reached;
-    out["verified"] = stats->verified;
-    out["xattrs_not_restored"] = stats->xattrs_not_restored;
-    out["not_backed_up"] = not_backed_up;
-    out["errors"] = stats->errors();
-    out["problems"] = std::move(observer.problems());
-    out["seconds"] = seconds;
-    RETURN_IF_ERROR(context.out().WriteJson(out));
-    return code;
+  if (absl::IsUnavailable(status)) {
+    return absl::UnavailableError(absl::StrCat(
+        status.message(),
+        "\n  The target has part of the snapshot. When the server is back (start it with \"holdfastd &\"), run it "
+        "again with --overwrite if-changed to go on."));
   }
-  std::string text = absl::StrFormat("Restored %d files, %d directories, %d others, %s to %s in %s\n", stats->files,
-                                     stats->directories, stats->others, FormatBytes(stats->bytes),
+  if (absl::IsNotFound(status) && !observer.has_begun()) {
+    return absl::NotFoundError(absl::StrCat(status.message(), "\n  See what there is with: holdfast ls ", ShortId(id)));
+  }
+  return status;
+}
+
+Json ResultJson(const ManifestId& id, const RestoreArguments& arguments, const RestoreStats& stats,
+                uint64_t not_backed_up, Json problems, double seconds) {
+  Json out;
+  out["id"] = HexEncode(id.view());
+  SetName(out, "target", arguments.target);
+  out["files"] = stats.files;
+  out["directories"] = stats.directories;
+  out["others"] = stats.others;
+  out["hard_links"] = stats.hard_links;
+  out["bytes"] = stats.bytes;
+  out["skipped"] = stats.skipped;
+  out["left_out"] = stats.left_out;
+  out["not_reached"] = stats.not_reached;
+  out["verified"] = stats.verified;
+  out["xattrs_not_restored"] = stats.xattrs_not_restored;
+  out["not_backed_up"] = not_backed_up;
+  out["errors"] = stats.errors();
+  out["problems"] = std::move(problems);
+  out["seconds"] = seconds;
+  return out;
+}
+
+absl::Status SayResult(const RestoreArguments& arguments, const RestoreStats& stats, uint64_t not_backed_up,
+                       double seconds, Context& context) {
+  std::string text = absl::StrFormat("Restored %d files, %d directories, %d others, %s to %s in %s\n", stats.files,
+                                     stats.directories, stats.others, FormatBytes(stats.bytes),
                                      EscapeForTerminal(arguments.target), FormatDuration(seconds));
-  if (stats->skipped != 0) absl::StrAppendFormat(&text, "Left as they were: %d\n", stats->skipped);
-  if (arguments.verify) absl::StrAppendFormat(&text, "Read again and found right: %d files\n", stats->verified);
+  if (stats.skipped != 0) absl::StrAppendFormat(&text, "Left as they were: %d\n", stats.skipped);
+  if (arguments.verify) absl::StrAppendFormat(&text, "Read again and found right: %d files\n", stats.verified);
   RETURN_IF_ERROR(context.out().Write(text));
-  if (stats->notes > kNotesShownMax) context.Say(absl::StrFormat("note: and %d more", stats->notes - kNotesShownMax));
+  if (stats.notes > kNotesShownMax) context.Say(absl::StrFormat("note: and %d more", stats.notes - kNotesShownMax));
   if (not_backed_up != 0) {
     context.Say(
         absl::StrFormat("holdfast: %d things could not be backed up, so they cannot be restored", not_backed_up));
   }
-  if (stats->errors() != 0) {
-    const std::string below =
-        stats->not_reached == 0
-            ? ""
-            : absl::StrFormat(", but for %d things in directories that could not be made", stats->not_reached);
-    context.Say(absl::StrFormat("holdfast: %d errors, named above; everything else is restored%s%s", stats->errors(),
-                                below,
-                                stats->target_errors != 0 && arguments.overwrite == "never"
-                                    ? "\n  Files that are there already are replaced with --overwrite always or "
-                                      "if-changed, and left without an error with skip."
-                                    : ""));
+  if (stats.errors() == 0) return absl::OkStatus();
+  const std::string below =
+      stats.not_reached == 0
+          ? ""
+          : absl::StrFormat(", but for %d things in directories that could not be made", stats.not_reached);
+  context.Say(absl::StrFormat("holdfast: %d errors, named above; everything else is restored%s%s", stats.errors(),
+                              below,
+                              stats.target_errors != 0 && arguments.overwrite == "never"
+                                  ? "\n  Files that are there already are replaced with --overwrite always or "
+                                    "if-changed, and left without an error with skip."
+                                  : ""));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExitCode> RunRestore(const RestoreArguments& arguments, Context& context) {
+  RETURN_IF_ERROR(AsUsage(CheckRepositoryName(arguments.repository)));
+  const SnapshotPath what = ParseSnapshotPath(arguments.snapshot);
+  ASSIGN_OR_RETURN(ListedSnapshot listed, context.FindSnapshot(arguments.repository, what.snapshot, arguments.source));
+  ASSIGN_OR_RETURN(std::unique_ptr<OpenSnapshot> snapshot, context.Open(arguments.repository, listed));
+  const RestoreOptions options = OptionsOf(arguments, *snapshot);
+  const absl::Duration start = context.io().clock.Monotonic();
+  Observer observer(context.json());
+  const absl::StatusOr<RestoreStats> stats = RestoreWithProgress(*snapshot, what.path, options, observer, context);
+  if (!stats.ok()) return ExplainRestore(stats.status(), observer, listed.id);
+  const double seconds = absl::ToDoubleSeconds(context.io().clock.Monotonic() - start);
+  const uint64_t not_backed_up = NameWhatWasNotBackedUp(*snapshot, what.path, options.filter, observer, context);
+  if (context.json()) {
+    RETURN_IF_ERROR(context.out().WriteJson(
+        ResultJson(listed.id, arguments, *stats, not_backed_up, std::move(observer.problems()), seconds)));
+  } else {
+    RETURN_IF_ERROR(SayResult(arguments, *stats, not_backed_up, seconds, context));
   }
-  return code;
+  return ExitCodeOf(Outcome{.not_restored = stats->errors() + not_backed_up});
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -15,6 +16,8 @@
 #include "absl/strings/str_format.h"
 #include "client/backup/backup.h"
 #include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/failure_text.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
 #include "core/base/repository_name.h"
@@ -180,7 +183,7 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
   ASSIGN_OR_RETURN(auto repositories, context.ListRepositories());
   for (const v1::RepositoryInfo& info : repositories) AddOwnState(info.storage(), &own_state);
 
-  ExitCode code = ExitCode::kOk;
+  Outcome outcome;
   Json results = Json::array();
   for (const std::string& path : arguments.paths) {
     const absl::Duration start = context.io().clock.Monotonic();
@@ -189,7 +192,7 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
     const double seconds = absl::ToDoubleSeconds(context.io().clock.Monotonic() - start);
     if (!result.ok()) {
       const absl::Status status = ExplainCreate(result.status());
-      code = ExitCode::kFailed;
+      ++outcome.failed;
       context.Say(absl::StrFormat("holdfast: %s: %s", EscapeForTerminal(path), ExplainFailure(status)));
       Json failure;
       SetName(failure, "path", path);
@@ -198,7 +201,7 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
       if (WasInterrupted() || absl::IsUnavailable(status)) break;
       continue;
     }
-    if (result->core.errors() > 0 || !result->core.complete()) code = Worse(code, ExitCode::kIncomplete);
+    outcome.not_read += std::max<uint64_t>(result->core.errors(), result->core.complete() ? 0 : 1);
     if (context.json()) {
       results.push_back(ResultJson(*result, seconds));
       continue;
@@ -216,7 +219,7 @@ absl::StatusOr<ExitCode> Create(const CreateArguments& arguments, Context& conte
     RETURN_IF_ERROR(context.out().Flush());
   }
   if (context.json()) RETURN_IF_ERROR(context.out().WriteJson(results));
-  return code;
+  return ExitCodeOf(outcome);
 }
 
 absl::StatusOr<ExitCode> List(const ListArguments& arguments, Context& context) {
