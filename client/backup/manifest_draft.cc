@@ -2,16 +2,40 @@
 
 #include <algorithm>
 
-#include "absl/strings/escaping.h"
+#include "absl/strings/str_format.h"
 
 namespace holdfast {
 namespace {
 
-// Protobuf strings are UTF-8: other bytes become \xNN.
+constexpr size_t kTextBytesMax = 4096;
+
+// Bytes of the UTF-8 character that `s` begins with; 0: with none.
+size_t CharacterLength(std::string_view s) {
+  const auto byte = [&](size_t i) -> uint32_t { return i < s.size() ? static_cast<uint8_t>(s[i]) : 0; };
+  const auto follows = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
+  const uint32_t first = byte(0), second = byte(1);
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || !follows(1)) return 0;
+  if (first < 0xe0) return 2;
+  if (first < 0xf0) {
+    const bool overlong = first == 0xe0 && second < 0xa0, surrogate = first == 0xed && second >= 0xa0;
+    return !overlong && !surrogate && follows(2) ? 3 : 0;
+  }
+  const bool overlong = first == 0xf0 && second<0x90, too_large = first> 0xf4 || (first == 0xf4 && second >= 0x90);
+  return !overlong && !too_large && follows(2) && follows(3) ? 4 : 0;
+}
+
+// Protobuf strings are UTF-8, and a manifest with other text would not open: other bytes become \xNN.
 std::string EscapeForProto(std::string_view raw) {
-  const std::string text(raw.substr(0, 4096));
-  for (unsigned char c : text) {
-    if (c >= 0x80) return absl::Utf8SafeCEscape(text);
+  std::string text;
+  for (raw = raw.substr(0, kTextBytesMax); !raw.empty();) {
+    const size_t n = CharacterLength(raw);
+    if (n == 0) {
+      absl::StrAppendFormat(&text, "\\x%02x", static_cast<uint8_t>(raw[0]));
+    } else {
+      text.append(raw.substr(0, n));
+    }
+    raw.remove_prefix(std::max<size_t>(n, 1));
   }
   return text;
 }
