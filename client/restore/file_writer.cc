@@ -145,7 +145,10 @@ absl::Status FileWriter::WritePart(ChunkedFile& file, uint64_t content_offset, s
     RETURN_IF_ERROR(OpenOnce(file, pinned));
     fd = file.file.fd;
   }
-  for (const FileRange& r : ranges) RETURN_IF_ERROR(WriteAt(fd, r.offset, r.bytes));
+  {
+    absl::MutexLock lock(&file.write_mu);
+    for (const FileRange& r : ranges) RETURN_IF_ERROR(WriteAt(fd, r.offset, r.bytes));
+  }
   if (!hashes.empty()) {
     absl::MutexLock lock(&file.mu);
     file.written.insert(file.written.end(), hashes.begin(), hashes.end());

@@ -61,7 +61,11 @@ void MetadataWriter::SetOnNewFile(int fd, CreatedAs created, bool acl, const Met
     }
   }
   if (acl) ::fremovexattr(fd, kAccessAcl);
-  if (m.xattrs != nullptr) SetXattrs(fd, false, *m.xattrs, path);
+  if (m.xattrs != nullptr) {
+    // An ordinary user needs the right to write, which a umask may have taken.
+    if (euid_ != 0 && (created.mode & 0600) != 0600 && ::fchmod(fd, created.mode | 0600) == 0) created.mode |= 0600;
+    SetXattrs(fd, false, *m.xattrs, path);
+  }
   acl |= HasAcl(m);
   // After the owner: changing that clears setuid and setgid.
   const uint32_t mode = ModeFor(m, created.uid, created.gid);

@@ -1,7 +1,5 @@
 #include "client/restore/restore.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -98,15 +96,6 @@ void RunParts(RestoreInput& input, const Top& top, RestoreRun& run, TargetDirect
   run.observer.OnPhase(RestorePhase::kDone);
 }
 
-class UmaskGuard {
- public:
-  UmaskGuard() : old_(::umask(0)) {}
-  ~UmaskGuard() { ::umask(old_); }
-
- private:
-  const mode_t old_;
-};
-
 }  // namespace
 
 absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path_inside, const RestoreOptions& options,
@@ -114,10 +103,7 @@ absl::StatusOr<RestoreStats> Restore(RestoreInput& input, const Components& path
   RestoreRun run(options, observer);
   ASSIGN_OR_RETURN(const Top top, FindTop(input, path_inside, run));
   ASSIGN_OR_RETURN(std::unique_ptr<TargetDirectories> directories, TargetDirectories::Open(run, top.SnapshotPrefix()));
-  {
-    UmaskGuard umask;
-    RunParts(input, top, run, *directories);
-  }
+  RunParts(input, top, run, *directories);
   RETURN_IF_ERROR(run.failure());
   return run.stats();
 }

@@ -25,9 +25,11 @@
 // Attributes that exist on the target but not in the snapshot are left alone, but for access ACLs, which are rights.
 //
 // Threads and cost. Blocks; the calling thread plans (walks entries, makes directories, links and special files),
-// options.threads workers fetch and write. Sets the umask of the process to 0 meanwhile: one Restore per process at a
-// time. About 5 system calls per small file. Memory: options.memory_bytes on top of what the source holds, and about 60
-// bytes per hard link group of which not all members have been seen. No fsync (but with `verify`).
+// options.threads workers fetch and write. Several restores may run in one process, also into one target. Nothing of
+// the process is changed; its umask, which is read once, must stay what it is meanwhile, and costs a chmod where it
+// takes a bit that the snapshot has. About 5 system calls per small file. Memory: options.memory_bytes on top of what
+// the source holds, and about 60 bytes per hard link group of which not all members have been seen. No fsync (but with
+// `verify`).
 #ifndef HOLDFAST_CLIENT_RESTORE_RESTORE_H_
 #define HOLDFAST_CLIENT_RESTORE_RESTORE_H_
 

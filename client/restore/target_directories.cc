@@ -79,14 +79,14 @@ absl::StatusOr<std::unique_ptr<TargetDirectories>> TargetDirectories::Open(Resto
     if (error) {
       return TargetErrno(error.value(), "make the directories above " + path);
     }
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Errno("make directory " + path);
+    if (target->MakeClosed(AT_FDCWD, path.c_str()) != 0 && errno != EEXIST) return Errno("make directory " + path);
     target->root_existed_ = false;
     target->root_fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   }
   if (target->root_fd_ < 0) return Errno("open target directory " + path);
   struct rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    target->open_max_ = std::clamp<uint64_t>(limit.rlim_cur / 2, 16, 512);
+    target->open_max_ = std::clamp<uint64_t>(limit.rlim_cur / 4, 16, 512);
   }
   return target;
 }
@@ -108,9 +108,20 @@ DirRef TargetDirectories::Root(std::optional<Metadata> metadata) {
   return DirRef(dir);
 }
 
+int TargetDirectories::MakeClosed(int parent_fd, const char* path) {
+  if (::mkdirat(parent_fd, path, 0700) != 0) return -1;
+  if ((umask_ & 0700) == 0) return 0;
+  // A umask that takes rights from the owner, who needs them to open the directory.
+  const int fd = ::openat(parent_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const int result = ::chmod(ProcPath(fd).c_str(), 0700);
+  ::close(fd);
+  return result;
+}
+
 absl::StatusOr<int> TargetDirectories::MakeAndOpen(int parent_fd, const std::string& name, bool* existed) {
   *existed = false;
-  if (::mkdirat(parent_fd, name.c_str(), 0700) != 0) {
+  if (MakeClosed(parent_fd, name.c_str()) != 0) {
     if (errno != EEXIST) return Errno("make directory");
     *existed = true;
   }
@@ -121,7 +132,7 @@ absl::StatusOr<int> TargetDirectories::MakeAndOpen(int parent_fd, const std::str
     }
     // Removes the link or file itself. Whatever appears there next is refused by mkdir.
     if (::unlinkat(parent_fd, name.c_str(), 0) != 0) return Errno("remove what is in the place of the directory");
-    if (::mkdirat(parent_fd, name.c_str(), 0700) != 0) return Errno("make directory");
+    if (MakeClosed(parent_fd, name.c_str()) != 0) return Errno("make directory");
     *existed = false;
     fd = OpenDirectoryAt(parent_fd, name.c_str());
   }

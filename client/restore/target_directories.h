@@ -20,6 +20,7 @@
 #include "client/restore/metadata.h"
 #include "client/restore/metadata_writer.h"
 #include "client/restore/restore_run.h"
+#include "client/restore/umask.h"
 #include "core/base/status.h"
 
 namespace holdfast {
@@ -129,6 +130,8 @@ class TargetDirectories {
   TargetDirectories(RestoreRun& run, std::string prefix)
       : run_(run), metadata_(run), snapshot_prefix_(std::move(prefix)) {}
 
+  // mkdirat of a directory that is ours alone, whatever the umask. -1 and errno.
+  int MakeClosed(int parent_fd, const char* path);
   // The new or existing directory, open; `*existed` says which.
   absl::StatusOr<int> MakeAndOpen(int parent_fd, const std::string& name, bool* existed);
   void Release(TargetDirectory* dir);
@@ -147,6 +150,7 @@ class TargetDirectories {
   MetadataWriter metadata_;
   const std::string snapshot_prefix_;
   const uint32_t euid_ = geteuid();
+  const uint32_t umask_ = ReadUmask();
   int root_fd_ = -1;
   bool root_existed_ = false;
   size_t open_max_ = 512;

@@ -55,6 +55,8 @@ absl::StatusOr<NewFile> TargetFiles::CreateFile(const DirRef& dir, int dir_fd, c
     file.fd = ::openat(dir_fd, replace ? file.temporary_name.c_str() : name.c_str(), kFlags, file.created.mode);
   } while (file.fd < 0 && (errno == EINTR || (replace && errno == EEXIST)));
   if (file.fd < 0) return Errno("create file");
+  // A default ACL would count in place of the umask; where there may be one, the mode is set again in any case.
+  file.created.mode &= ~umask_;
   if (owner.has_value()) {
     file.created.uid = owner->uid;
     file.created.gid = owner->gid;

@@ -16,6 +16,7 @@
 #include "client/restore/metadata_writer.h"
 #include "client/restore/restore_run.h"
 #include "client/restore/target_directories.h"
+#include "client/restore/umask.h"
 #include "core/base/status.h"
 #include "core/tree/entry.h"
 
@@ -66,6 +67,7 @@ class TargetFiles {
   TargetDirectories& directories_;
   MetadataWriter metadata_;
   const uint32_t euid_ = geteuid();
+  const uint32_t umask_ = ReadUmask();
   std::atomic<uint64_t> temporary_names_{0};
 };
 
