@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "client/restore/restore.h"
+#include "client/restore/restore_options.h"
 #include "client/scan/ignore_rules.h"
 #include "core/tree/entry.h"
 

@@ -12,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "client/restore/restore.h"
 #include "core/crypto/blake3.h"
+#include "core/tree/file_content.h"
 
 namespace holdfast {
 
@@ -77,18 +78,14 @@ class FakeSnapshot : public RestoreInput, public ChunkSource {
   Entry& PutChunked(std::string_view path, const std::vector<std::string>& pieces, uint32_t mode = 0644,
                     bool as_list = false) {
     Entry& e = Put(path, EntryType::kFile, mode);
-    Blake3 digest(digest_key);
-    digest.Update("chunks");
+    ChunkedFileDigest digest(digest_key);
     std::vector<ChunkPiece> list;
     for (const std::string& piece : pieces) {
       list.push_back({AddChunk(piece), piece.size()});
       e.size += piece.size();
-      uint64_t length = piece.size();
-      digest.Update(list.back().ref.id.view());
-      digest.Update({reinterpret_cast<const char*>(&length), 8});
+      digest.Add(list.back());
     }
-    e.digest.emplace();
-    digest.Finish(e.digest->data(), 16);
+    e.digest = digest.Finish();
     e.content.kind = as_list ? Content::Kind::kList : Content::Kind::kChunks;
     if (as_list) {
       e.content.ref = AddChunk(std::string("list of ") + std::string(path));
@@ -98,11 +95,7 @@ class FakeSnapshot : public RestoreInput, public ChunkSource {
     }
     return e;
   }
-  FileDigest DigestOf(std::string_view content) const {
-    FileDigest out;
-    Blake3(digest_key).Update(content).Finish(out.data(), out.size());
-    return out;
-  }
+  FileDigest DigestOf(std::string_view content) const { return SliceDigest(digest_key, content); }
 
   // RestoreInput.
   absl::StatusOr<Entry> LookupPath(const Components& path) override {

@@ -51,9 +51,6 @@ struct Content {
   bool operator==(const Content&) const = default;
 };
 
-// Holes at least this long are not in a file's pieces (a constant of the format); shorter ones are stored as zeros.
-inline constexpr uint64_t kLargeHoleBytes = 1u << 20;
-
 struct Hole {
   uint64_t offset = 0, length = 0;
   bool operator==(const Hole&) const = default;

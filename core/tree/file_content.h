@@ -15,7 +15,8 @@
 
 namespace holdfast {
 
-// Large holes are not in the content; shorter ones are zeros in it.
+// Holes at least this long are not in the content (a constant of the format); shorter ones are zeros in it.
+inline constexpr uint64_t kLargeHoleBytes = 1u << 20;
 inline bool IsLargeHole(uint64_t length) { return length >= kLargeHoleBytes; }
 std::vector<Hole> LargeHolesOf(const std::vector<Hole>& holes);
 
