@@ -8,10 +8,11 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
-#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "client/cli/command_line.h"
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/failure_text.h"
@@ -21,75 +22,7 @@
 
 namespace holdfast {
 
-CLI::App* AddCommand(CommandLine& line, CLI::App& parent, const std::string& name, const std::string& description,
-                     const std::string& footer, CommandFunction run) {
-  CLI::App* command = parent.add_subcommand(name, description);
-  command->footer(footer + "\n");
-  command->callback([&line, run = std::move(run)] { line.selected = run; });
-  AddCommonOptions(line, *command);
-  return command;
-}
-
-void AddCommonOptions(CommandLine& line, CLI::App& command) {
-  CommonOptions& o = line.common;
-  const std::string group = "Common options";
-  command
-      .add_option("--server", o.server,
-                  "Where the server listens: unix:/absolute/path (default: HOLDFAST_SERVER, "
-                  "else this user's holdfastd)")
-      ->type_name("ADDRESS")
-      ->group(group);
-  auto* file = command.add_option("--password-file", o.password.file, "Read the password from the first line of FILE")
-                   ->type_name("FILE")
-                   ->group(group);
-  command
-      .add_option("--password-command", o.password.command,
-                  "Read the password from the first line that COMMAND prints (default: HOLDFAST_PASSWORD, else a "
-                  "prompt)")
-      ->type_name("COMMAND")
-      ->group(group)
-      ->excludes(file);
-  command.add_flag("--json", o.json, "Print the result as JSON")->group(group);
-}
-
-void AddRepositoryOption(CLI::App& command, std::string* repository) {
-  command.add_option("--repository,-r", *repository, "The repository (default: \"default\")")->type_name("NAME");
-}
-
-CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>* values,
-                           const std::string& description) {
-  return command.add_option(name, *values, description)->allow_extra_args(false);
-}
-
 namespace {
-
-// The word in the place of a command that is none; empty: all is well, or another error.
-std::string UnknownCommand(CLI::App& app, int argc, char** argv) {
-  CLI::App* at = &app;
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    const std::vector<CLI::App*> commands = at->get_subcommands([](CLI::App*) { return true; });
-    if (word.empty() || word[0] == '-' || commands.empty()) return "";
-    auto found = std::find_if(commands.begin(), commands.end(), [&](CLI::App* c) { return c->check_name(word); });
-    if (found == commands.end()) return word;
-    at = *found;
-  }
-  return "";
-}
-
-// "--exclude", "-x": every option whose value is the next argument.
-std::set<std::string> OptionsWithValues(const CLI::App& app) {
-  std::set<std::string> out;
-  for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional() || option->get_expected_min() == 0) continue;
-    for (const std::string& name : option->get_lnames()) out.insert("--" + name);
-    for (const std::string& name : option->get_snames()) out.insert("-" + name);
-  }
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    out.merge(OptionsWithValues(*command));
-  }
-  return out;
-}
 
 int Run(int argc, char** argv) {
   CommandLine line;
@@ -115,25 +48,15 @@ int Run(int argc, char** argv) {
   AddVerifyCommand(line);
   AddInspectCommands(line);
 
-  if (argc > 1) {
-    if (std::string wrong = UnknownCommand(app, argc, argv); !wrong.empty()) {
-      fprintf(stderr, "holdfast: \"%s\" is not a command; see \"holdfast --help\"\n", EscapeForTerminal(wrong).c_str());
-      return static_cast<int>(ExitCode::kUsage);
-    }
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (std::string wrong = UnknownCommand(app, words); !wrong.empty()) {
+    fprintf(stderr, "holdfast: \"%s\" is not a command; see \"holdfast --help\"\n", EscapeForTerminal(wrong).c_str());
+    return static_cast<int>(ExitCode::kUsage);
   }
-  // CLI11 takes "[a,b]" as a list where a positional argument may be repeated, and "++" as an end: such paths are
-  // spelled differently.
-  const std::set<std::string> with_values = OptionsWithValues(app);
-  std::vector<std::string> arguments;
-  for (int i = 1; i < argc; ++i) {
-    std::string argument = argv[i];
-    const bool is_value = with_values.contains(argv[i - 1]);
-    const bool is_list = argument.size() > 1 && argument.front() == '[' && argument.back() == ']';
-    if (!is_value && (is_list || argument == "++")) argument = "./" + argument;
-    arguments.insert(arguments.begin(), std::move(argument));  // parse() wants them last first
-  }
+  words = SpellLiterally(app, std::move(words));
+  std::reverse(words.begin(), words.end());  // parse() wants them last first
   try {
-    app.parse(std::move(arguments));
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
     const bool fine = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
     app.exit(error, std::cout, std::cerr);
