@@ -1,15 +1,13 @@
-// BlobStore: immutable named blobs, the one interface of every storage (memory, file; later S3, Azure, GCS, B2, WebDAV,
-// SFTP, rclone). Thread-safe, blocking. No retries inside: the retrying wrapper has the only retry loop.
+// BlobStore: immutable named blobs, the one interface of every storage. Thread-safe, blocking. A backend tries once:
+// who calls decides what is worth another try.
 //
 // Guarantees a caller may rely on, checked for every backend by storage/conformance:
 //  - Put is atomic: afterwards the blob is whole and durable, or absent. A blob's bytes never change.
 //  - With PutMode::kIfAbsent (where capabilities().put_if_absent) exactly one of several concurrent puts of a name
-//  wins;
-//    the others get ALREADY_EXISTS.
+//    wins; the others get ALREADY_EXISTS.
 //  - Get, Stat and List see every Put that returned OK before they were called.
 //  - Errors: NOT_FOUND; ALREADY_EXISTS; INVALID_ARGUMENT (name or range is nonsense); OUT_OF_RANGE (the range ends
-//  behind
-//    the blob); RESOURCE_EXHAUSTED (full); PERMISSION_DENIED; UNAVAILABLE = outcome unknown, ask again. Never
+//    behind the blob); RESOURCE_EXHAUSTED (full); PERMISSION_DENIED; UNAVAILABLE = outcome unknown, ask again. Never
 //    DATA_LOSS: readers verify.
 //  - No name may be a directory of another ("a" and "a/b"): a store may refuse the second with FAILED_PRECONDITION.
 #ifndef HOLDFAST_STORAGE_BLOB_STORE_H_

@@ -1,6 +1,6 @@
 // All that the engine may ask of the machine: files, clock, randomness, threads. Implementations: posix.h (the real
 // one) and sim/ (testonly: virtual time, faults, crash states, a schedule chosen by seed). The file walk of a backup
-// and the writer of a restore are not behind it: they have ports of their own (SourceFs, TargetFs). Every interface
+// (client/scan has a port of its own) and the writer of a restore are not behind it. Every interface
 // here is thread-safe unless it says otherwise. Hold no mutex across file calls or waits: under simulation every call
 // is a scheduling point.
 #ifndef HOLDFAST_CORE_IO_IO_H_

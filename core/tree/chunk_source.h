@@ -1,4 +1,4 @@
-// Where opened chunks come from: the server (client/rpc), a storage (client/recover, later), memory (tests).
+// Where opened chunks come from: the server (client/rpc), memory (tests).
 #ifndef HOLDFAST_CORE_TREE_CHUNK_SOURCE_H_
 #define HOLDFAST_CORE_TREE_CHUNK_SOURCE_H_
 
