@@ -155,7 +155,7 @@ absl::StatusOr<std::string> InProcessRepositoryClient::GetManifest(const std::st
   ASSIGN_OR_RETURN(auto hosted, Find("GetManifest", repository));
   std::optional<CatalogSnapshot> known = hosted->engine().catalog().Find(id);
   if (!known || known->deleted) return absl::NotFoundError("no such snapshot");
-  return hosted->engine().GetManifest(kWho, id);
+  return hosted->engine().GetManifest(id);
 }
 
 absl::Status InProcessRepositoryClient::DeleteSnapshot(const std::string& repository, const ManifestId& id,
@@ -296,7 +296,7 @@ class InProcessRepositoryClient::Records : public RecordStream {
     if (question.ids.size() > RecordQuestion::kIdsMax) return Malformed("list of ids");
     if (question.unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(kWho, question.ids));
     Joiner joiner(question.ids, sink);
-    return hosted->engine().Read(kWho, question.ids, question.verify, joiner);
+    return hosted->engine().Read(question.ids, question.verify, joiner);
   }
 
  private:

@@ -101,7 +101,7 @@ absl::Status FileRegistry::OpenParts(const std::string& name, HostedRepository::
   options.crash_point = options_.crash_point;
   // On the local socket the first stream follows within milliseconds; a client that was killed before must not block
   // the next run.
-  options.session_idle = absl::Milliseconds(500);
+  options.sessions.idle = absl::Milliseconds(500);
   parts.keys_status = parts.keys->Check(&parts.warnings);
   ASSIGN_OR_RETURN(parts.engine, Repository::Open(io_, *parts.store, std::move(kv), key, options));
   return absl::OkStatus();

@@ -155,7 +155,7 @@ absl::Status PackPool::FinishPack(OpenPack& pack) {
   if (callbacks_.crash_point) callbacks_.crash_point("pack-finish");
   RETURN_IF_ERROR(PutPack(store_, io_, path, *summary));
   if (callbacks_.crash_point) callbacks_.crash_point("pack-put");
-  return callbacks_.stored(*summary);
+  return callbacks_.stored(*summary);  // W1: PutPack has it fsynced and under its name before it is indexed
 }
 
 void PackPool::FinisherLoop() {

@@ -1,53 +1,46 @@
 // One open repository: the engine behind every server interface. It holds the catalog key only and never sees a name or
 // a byte of a file. Concrete and thread-safe; blocking. What is passed by reference outlives it.
 //
-// Write ordering (must; docs/architecture.md says why):
-//   W1 a pack is whole, fsynced and under its name before its chunks enter the index;
-//   W2 every chunk that a session appended or was promised is in a stored pack before its manifest is put;
-//   W3 the manifest is stored before the log slot that commits it;
-//   W4 the log slot is stored before the client hears OK.
+// A facade: it joins the classes beside it (README.md), and decides nothing that one of them could. Write ordering
+// (must; docs/architecture.md says why), and where it is obeyed:
+//   W1 a pack is whole, fsynced and under its name before its chunks enter the index          pack_pool.cc
+//   W2 every chunk that a session appended or was promised is in a stored pack before its
+//      manifest is put                                                                        snapshot_committer.cc
+//   W3 the manifest is stored before the log slot that commits it                             snapshot_committer.cc
+//   W4 the log slot is stored before the client hears OK                                      snapshot_committer.cc
 // RocksDB is never part of durability.
 #ifndef HOLDFAST_SERVER_REPOSITORY_REPOSITORY_H_
 #define HOLDFAST_SERVER_REPOSITORY_REPOSITORY_H_
 
-#include <array>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "core/base/ids.h"
 #include "core/base/status.h"
 #include "core/io/io.h"
-#include "core/io/wait_queue.h"
 #include "server/index/chunk_index.h"
-#include "server/index/kv_store.h"
 #include "server/log/catalog.h"
 #include "server/log/repository_log.h"
+#include "server/repository/crash_point.h"
+#include "server/repository/live_index.h"
+#include "server/repository/manifest_store.h"
 #include "server/repository/pack_pool.h"
+#include "server/repository/pack_reconciler.h"
+#include "server/repository/principal.h"
+#include "server/repository/record_server.h"
+#include "server/repository/session_table.h"
+#include "server/repository/snapshot_committer.h"
+#include "server/repository/warnings.h"
 #include "storage/blob_store.h"
 #include "storage/pack/pack.h"
 #include "storage/pack/pack_reader.h"
 
 namespace holdfast {
-
-// Who calls. On the Unix socket everybody who may connect is one principal; certificates will name agents.
-struct Principal {
-  std::string name;
-};
-
-using SessionId = FixedId<struct SessionIdTag, 16>;
-
-enum class HaveAnswer : uint8_t { kNone = 0, kOwn = 1, kForeign = 2 };
 
 struct SessionInfo {
   SessionId id;
@@ -55,34 +48,12 @@ struct SessionInfo {
   uint64_t head_sequence = 0;
 };
 
-struct CommitResult {
-  ManifestId id;
-  absl::Time server_time;
-};
-
-// A chunk record as it came: the header decoded and encoded, the sealed body in parts.
-struct IncomingRecord {
-  RecordHeader header;
-  std::string_view header_bytes;
-  std::vector<std::string_view> body;
-};
-
-// The index's KvStore, which the engine destroys and makes anew when it is damaged.
-struct KvStoreFactory {
-  std::function<absl::StatusOr<std::unique_ptr<KvStore>>()> open;
-  std::function<absl::Status()> destroy;
-};
-
 struct RepositoryOptions {
-  std::string spool_directory;              // exists; same file system as a file storage, so that packs move by rename
-  std::string server_id;                    // for people, in the log
-  size_t session_known_ids_max = 8u << 20;  // chunks that one session may upload or be promised
-  size_t known_ids_max = 24u << 20;         // and all sessions together: 16 to 32 bytes each
-  size_t sessions_max = 4096;
-  absl::Duration session_idle = absl::Seconds(60);  // without a first stream, before another run may replace it; when
-                                                    // all its streams have ended, that is at once
+  std::string spool_directory;  // exists; same file system as a file storage, so that packs move by rename
+  std::string server_id;        // for people, in the log
+  SessionLimits sessions;
   PackPoolOptions packs;
-  std::function<void(std::string_view)> crash_point;  // tests: called at named steps
+  CrashPoint crash_point;
 };
 
 struct RepositoryStatistics {
@@ -113,89 +84,41 @@ class Repository {
   absl::Status CloseSession(const Principal& who, const SessionId& id);
 
   // Answers every id once, in storage order. `verify`: look for an undamaged copy when there are several.
-  absl::Status Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink);
+  absl::Status Read(absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink);
   // A reader could not open what it got of these, whatever its digest says: they are taken again when they are sent.
   absl::Status NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids);
-  absl::StatusOr<std::string> GetManifest(const Principal& who, const ManifestId& id);
+  absl::StatusOr<std::string> GetManifest(const ManifestId& id);
   const Catalog& catalog() const { return catalog_; }
   absl::Status DeleteSnapshot(const Principal& who, const ManifestId& id, std::string_view reason);
 
   RepositoryStatistics statistics() const;
-  std::vector<std::string> warnings() const;  // damaged objects met so far; at most 1,000
+  std::vector<std::string> warnings() const;  // damaged objects met so far; at most kWarningsMax
   absl::Status status() const;                // OK, or why nothing can be committed any more
   const RepositoryId& id() const { return key_.repository; }
 
  private:
-  struct Session;
-  using KnownId = std::array<uint64_t, 2>;  // the first 16 bytes: ids are PRF outputs
-
   Repository(Io io, BlobStore& store, KvStoreFactory kv, CatalogKey key, RepositoryOptions options);
   absl::Status OpenImpl();
-  absl::Status RecoverSpool();
-  absl::Status OpenIndex(bool* rebuilt);
-  // Adds packs that are not indexed. `lost`: chunks that were stored are no longer, and the index must be made anew.
-  absl::Status ReconcileIndex(bool* lost);
   absl::Status OpenLog();
-  absl::Status RecoverManifests(bool log_has_holes);
   std::vector<ChunkId> LiveRoots() const;
-  absl::Status MarkLivePages();
-  // Takes the marks from pages above chunks that turned out to be damaged.
-  absl::Status RenewStaleMarks();
-  enum class MarkWalk { kUnmarkedOnly, kAll };
-  absl::Status MarkPagesFrom(const std::vector<ChunkId>& roots, MarkWalk walk);
-  absl::Status IndexPack(const PackSummary& summary);
-  absl::Status ReadNewestCopy(const ChunkId& id, const std::vector<ChunkLocation>& copies, size_t number,
-                              RecordReadSink& sink);
-  // UNAVAILABLE until it is complete: an index in the making says "not here" of what is here.
-  absl::StatusOr<std::shared_ptr<ChunkIndex>> index() const;
-  absl::StatusOr<std::shared_ptr<ChunkIndex>> UnfinishedIndex() const;
-  class IndexWork;  // one at a time
-  absl::Status CloseIndex();
-  absl::Status MakeIndex(bool from_nothing);
-  // Passes `status` of a lookup on; a damaged index is rebuilt before the next session opens.
-  absl::Status NoteIndex(absl::Status status);
-  bool IsIndexMissing() const;  // and nobody is making it
-  void NoteDamage(absl::Span<const ChunkId> ids);
-  absl::Status ReopenIndexIfBroken();
-  absl::StatusOr<std::shared_ptr<Session>> FindSession(const Principal& who, const SessionId& id)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status CountIds(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void EraseSession(const SessionId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status SettleEarlierCommit(Session& session);
-  absl::StatusOr<CommitResult> CommitImpl(Session& session, std::string_view manifest, std::vector<ChunkId>* missing);
-  void Warn(std::string message);
-  void CrashPoint(std::string_view name) {
-    if (options_.crash_point) options_.crash_point(name);
-  }
 
   const Io io_;
   BlobStore& store_;
-  const KvStoreFactory kv_factory_;
   const CatalogKey key_;
   const RepositoryOptions options_;
 
-  // Synchronise themselves.
+  // Synchronise themselves. Each uses only what stands before it.
+  Warnings warnings_;
   Catalog catalog_;
   PackReader reader_;
+  ManifestStore manifests_;
+  PackReconciler reconciler_;
+  LiveIndex index_;
+  RecordServer records_;
+  SessionTable sessions_;
   std::unique_ptr<RepositoryLog> log_;
   std::unique_ptr<PackPool> packs_;
-
-  mutable absl::Mutex index_mu_;  // never held over a call of the storage or the index
-  WaitQueue index_free_;
-  bool index_busy_ ABSL_GUARDED_BY(index_mu_) = false;  // a thread makes the index, or its marks, anew
-  std::shared_ptr<KvStore> kv_ ABSL_GUARDED_BY(index_mu_);
-  std::weak_ptr<KvStore> closing_kv_ ABSL_GUARDED_BY(index_mu_);  // the last one that was let go
-  std::shared_ptr<ChunkIndex> index_ ABSL_GUARDED_BY(index_mu_);
-  absl::Status index_status_ ABSL_GUARDED_BY(index_mu_);
-  bool index_complete_ ABSL_GUARDED_BY(index_mu_) = false;
-
-  mutable absl::Mutex mu_;
-  WaitQueue session_idle_;
-  absl::flat_hash_map<SessionId, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, SessionId, std::less<>> session_of_source_ ABSL_GUARDED_BY(mu_);
-  uint64_t ids_held_ ABSL_GUARDED_BY(mu_) = 0;  // by all sessions
-  std::vector<std::string> warnings_ ABSL_GUARDED_BY(mu_);
-  RepositoryStatistics counters_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<SnapshotCommitter> committer_;
 };
 
 }  // namespace holdfast
