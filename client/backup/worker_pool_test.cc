@@ -122,6 +122,7 @@ TEST_F(WorkerPoolTest, AddingWaitsWhileTooMuchIsWaiting) {
   AddSmall("f");
   EXPECT_THAT(status_, StatusIs(absl::StatusCode::kCancelled));
   go.Notify();
+  pool_.reset();  // its jobs use `go`
 }
 
 }  // namespace
