@@ -5,6 +5,7 @@
 #include "client/upload/page_uploader.h"
 #include "core/base/status_testing.h"
 #include "core/io/posix.h"
+#include "core/tree/file_content.h"
 #include "core/tree/tree_builder.h"
 
 namespace holdfast {
