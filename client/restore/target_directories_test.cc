@@ -1,0 +1,137 @@
+#include "client/restore/target_directories.h"
+
+#include <sys/resource.h>
+
+#include "client/restore/target_testing.h"
+#include "core/base/status_testing.h"
+
+namespace holdfast {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+using TargetDirectoriesTest = TargetTest;
+
+TEST_F(TargetDirectoriesTest, SetMetadataWithTheLastReferenceDeepestFirst) {
+  Open();
+  DirRef a = MakeDir(root_, "a", Mine(0555, 1000));
+  DirRef b = MakeDir(a, "b", Mine(0750, 2000));
+  EXPECT_EQ(Stat("a").st_mode & 07777, 0700u) << "closed until everything below is done";
+  EXPECT_EQ(Stat("a/b").st_mode & 07777, 0700u);
+  a = DirRef();
+  EXPECT_EQ(Stat("a").st_mode & 07777, 0700u) << "b keeps it";
+  b = DirRef();
+  EXPECT_EQ(Stat("a/b").st_mode & 07777, 0750u);
+  EXPECT_EQ(Stat("a/b").st_mtim.tv_sec, 2000);
+  EXPECT_EQ(Stat("a").st_mode & 07777, 0555u);
+  EXPECT_EQ(Stat("a").st_mtim.tv_sec, 1000);
+  EXPECT_EQ(run_->stats().directories, 2u);
+}
+
+TEST_F(TargetDirectoriesTest, AreClosedWhateverTheUmask) {
+  const mode_t before = ::umask(0777);
+  Open();
+  DirRef a = MakeDir(root_, "a");
+  DirRef b = MakeDir(a, "b");
+  ::umask(before);
+  EXPECT_EQ(Stat("").st_mode & 07777, 0700u);
+  EXPECT_EQ(Stat("a/b").st_mode & 07777, 0700u);
+}
+
+TEST_F(TargetDirectoriesTest, StayClosedWhenTheRestoreFailed) {
+  Open();
+  DirRef a = MakeDir(root_, "a", Mine(0755));
+  run_->Fail(absl::UnavailableError("gone"));
+  a = DirRef();
+  EXPECT_EQ(Stat("a").st_mode & 07777, 0700u);
+}
+
+TEST_F(TargetDirectoriesTest, ExistingOnesAreMergedAndOtherThingsAreReplacedOnlyWithAlways) {
+  Write("d/x", "x");
+  Write("f", "file");
+  std::filesystem::create_directory_symlink(base_, At("l"));
+  Open();
+  EXPECT_TRUE(root_->existed());
+  EXPECT_TRUE(MakeDir(root_, "d")->existed());
+  EXPECT_FALSE(MakeDir(root_, "new")->existed());
+  PinnedDir pinned;
+  for (const char* name : {"f", "l"}) {
+    EXPECT_THAT(directories_->MakeDirectory(root_, pinned, name, std::nullopt),
+                StatusIs(absl::StatusCode::kAlreadyExists));
+  }
+  options_.overwrite = OverwriteMode::kAlways;
+  for (const char* name : {"f", "l"}) {
+    EXPECT_FALSE(MakeDir(root_, name)->existed());
+    EXPECT_TRUE(S_ISDIR(Stat(name).st_mode));
+  }
+  EXPECT_EQ(Read("d/x"), "x");
+}
+
+TEST_F(TargetDirectoriesTest, RefuseNamesThatLeadElsewhere) {
+  Open();
+  PinnedDir pinned;
+  for (const char* name : {"", ".", "..", "a/b"}) {
+    EXPECT_THAT(directories_->MakeDirectory(root_, pinned, name, std::nullopt),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+TEST_F(TargetDirectoriesTest, AreOpenedAgainAfterOthersButNotWhenExchanged) {
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 64;  // so that 16 stay open
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  Open();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  std::vector<DirRef> dirs = {MakeDir(root_, "deep")};
+  for (int i = 0; i < 40; ++i) dirs.push_back(MakeDir(dirs.back(), absl::StrCat("d", i), Mine(0755)));
+  PinnedDir pinned;
+  EXPECT_OK(pinned.Fd(dirs[3]));
+  EXPECT_OK(pinned.Fd(dirs[40]));
+  EXPECT_OK(pinned.Fd(dirs[20]));
+  EXPECT_EQ(directories_->RelativePath(dirs[2]), "deep/d0/d1");
+  EXPECT_EQ(directories_->SnapshotPath(dirs[1], "f"), "/in/deep/d0/f");
+  EXPECT_EQ(directories_->SnapshotPath(root_, ""), "/in");
+  // Enough others that none of them is open any more.
+  std::vector<DirRef> others;
+  for (int i = 0; i < 40; ++i) others.push_back(MakeDir(root_, absl::StrCat("other", i)));
+  pinned.Release();
+  for (const DirRef& other : others) EXPECT_OK(pinned.Fd(other));
+  std::filesystem::rename(At("deep"), At("moved"));
+  std::filesystem::create_directory(At("deep"));
+  EXPECT_THAT(pinned.Fd(dirs[0]), StatusIs(absl::StatusCode::kAborted));
+  std::filesystem::remove(At("deep"));
+  std::filesystem::create_directory_symlink("moved", At("deep"));
+  EXPECT_FALSE(pinned.Fd(dirs[0]).ok());
+  pinned.Release();
+  dirs.clear();
+  EXPECT_EQ(run_->stats().target_errors, 40u) << "their metadata, which nothing else may get";
+}
+
+TEST_F(TargetDirectoriesTest, LearnWhomNewFilesBelongToOnlyWhereNobodyChangesIt) {
+  Write("there/x", "");
+  Open();
+  DirRef there = MakeDir(root_, "there"), made = MakeDir(root_, "made");
+  for (const DirRef& dir : {there, made}) {
+    EXPECT_EQ(dir->creation_owner(), std::nullopt);
+    dir->LearnCreationOwner({1, 2});
+  }
+  EXPECT_EQ(there->creation_owner(), std::nullopt);
+  EXPECT_EQ(made->creation_owner(), (Owner{1, 2}));
+}
+
+TEST_F(TargetDirectoriesTest, SayWhyTheTargetCannotBe) {
+  RestoreOptions options;
+  RestoreRun run(options, observer_);
+  EXPECT_THAT(TargetDirectories::Open(run, ""), StatusIs(absl::StatusCode::kInvalidArgument));
+  std::ofstream(base_ + "/file") << "x";
+  options.target = base_ + "/file";
+  EXPECT_FALSE(TargetDirectories::Open(run, "").ok());
+  options.target = base_ + "/file/below/it";
+  EXPECT_FALSE(TargetDirectories::Open(run, "").ok());
+}
+
+}  // namespace
+}  // namespace holdfast
