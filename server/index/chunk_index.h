@@ -25,13 +25,11 @@
 #include "core/base/ids.h"
 #include "core/base/status.h"
 #include "core/format/record.h"
+#include "server/index/index_layout.h"
 #include "server/index/kv_store.h"
 #include "storage/pack/pack.h"
 
 namespace holdfast {
-
-// Further copies of one chunk are not recorded.
-inline constexpr uint32_t kChunkLocationsMax = 64;
 
 struct ChunkLocation {
   PackKind kind = PackKind::kData;
@@ -45,13 +43,6 @@ struct ChunkLocation {
   uint32_t epoch = 0;      // key epoch
   bool committed = false;  // of the chunk: equal in all its locations
   bool damaged = false;    // of the chunk, too
-};
-
-struct IndexedPack {
-  PackId id;
-  PackKind kind = PackKind::kData;
-  uint64_t bytes = 0;
-  uint32_t record_count = 0;
 };
 
 struct ChunkIndexCounters {
@@ -101,14 +92,12 @@ class ChunkIndex {
   absl::Status Flush() { return kv_.Flush(); }
 
  private:
-  struct Copy;   // a location as stored
-  struct Entry;  // a value as stored
-
   ChunkIndex(KvStore& kv, const RepositoryId& repository) : kv_(kv), repository_(repository) {}
   absl::Status Load();
   absl::Status SetCommitted(absl::Span<const ChunkId> ids, bool committed);
-  absl::StatusOr<std::vector<Entry>> ReadEntries(absl::Span<const ChunkId> ids) const;
-  absl::StatusOr<ChunkLocation> ToLocation(const Entry& entry, const Copy& copy) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::vector<IndexEntry>> ReadEntries(absl::Span<const ChunkId> ids) const;
+  absl::StatusOr<ChunkLocation> ToLocation(const IndexEntry& entry, const IndexCopy& copy) const
+      ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   KvStore& kv_;
   const RepositoryId repository_;
