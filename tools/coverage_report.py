@@ -92,7 +92,7 @@ def main():
     low = []
     for folder in sorted(folders):
         lines, run = folders[folder]
-        share = 100 * run / lines
+        share = 100 * run / lines if lines else 100
         print(f"{folder:<28} {lines:>7} {run:>7} {share:>6.1f}%")
         if share < floors.get(folder, 0):
             low.append(f"{folder} has {share:.1f} %, less than {floors[folder]:.0f} %")
