@@ -1,0 +1,133 @@
+#include "server/repository/page_marks.h"
+
+#include <string>
+#include <vector>
+
+#include "core/base/status_testing.h"
+#include "server/repository/test_engine.h"
+
+namespace holdfast {
+namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Two roots over a common page:
+//   left: middle, b     right: middle     middle: low     low: a
+class PageMarksTest : public testing::Test {
+ protected:
+  PageMarksTest() {
+    engine_.OpenIndex();
+    data_pack_ = engine_.StoreAndIndex({a_, b_});
+  }
+  void StorePages(const std::vector<TestChunk>& pages) {
+    for (const TestChunk& page : pages) packs_.push_back(engine_.StoreAndIndex({page}));
+  }
+  absl::Status Mark(PageWalk walk, const std::vector<TestChunk>& roots) {
+    auto index = engine_.index.Get();
+    RETURN_IF_ERROR(index.status());
+    engine_.kv.written.clear();
+    return MarkPages(**index, engine_.reader, IdsOf(roots), walk, engine_.warnings);
+  }
+  void SetMarks(const std::vector<TestChunk>& pages) { ASSERT_OK((*engine_.index.Get())->MarkCommitted(IdsOf(pages))); }
+  std::vector<bool> Marks(const std::vector<TestChunk>& pages) {
+    std::vector<bool> marks;
+    for (const TestChunk& page : pages) marks.push_back(engine_.IsMarked(page));
+    return marks;
+  }
+
+  const TestChunk a_ = TestData(1), b_ = TestData(2);
+  const TestChunk low_ = TestPage(1, {a_}), middle_ = TestPage(2, {low_});
+  const TestChunk left_ = TestPage(3, {middle_, b_}), right_ = TestPage(4, {middle_});
+  const std::vector<TestChunk> all_ = {low_, middle_, left_, right_};
+  TestEngine engine_;
+  PackSummary data_pack_;
+  std::vector<PackSummary> packs_;  // of the pages
+};
+
+TEST_F(PageMarksTest, MarksWhatTheRootsReachAndNothingElse) {
+  const TestChunk unreached = TestPage(5, {low_});
+  StorePages(all_);
+  StorePages({unreached});
+  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_}));
+  EXPECT_THAT(Marks(all_), ElementsAre(true, true, true, false));
+  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_, right_}));
+  EXPECT_THAT(Marks(all_), Each(true));
+  EXPECT_FALSE(engine_.IsMarked(unreached));
+  EXPECT_FALSE(engine_.IsMarked(a_)) << "data has no mark";
+  EXPECT_THAT(engine_.warnings.All(), IsEmpty());
+}
+
+TEST_F(PageMarksTest, MarksLowerPagesFirst) {
+  StorePages(all_);
+  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_}));
+  auto names = [](const TestChunk& c) { return HasSubstr(std::string(c.id().view())); };
+  EXPECT_THAT(engine_.kv.written, ElementsAre(names(low_), names(middle_), names(left_)));
+}
+
+TEST_F(PageMarksTest, LeavesWhatIsAboveAMissingChunkUnmarked) {
+  StorePages({low_, left_, right_});  // without middle
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_, low_}));
+  EXPECT_THAT(Marks({low_, left_, right_}), ElementsAre(true, false, false));
+}
+
+TEST_F(PageMarksTest, TakesTheMarksAboveDamageBack) {
+  StorePages(all_);
+  const TestChunk apart = TestPage(5, {b_});
+  StorePages({apart});
+  SetMarks({low_, middle_, left_, right_, apart});
+  ASSERT_OK((*engine_.index.Get())->MarkDamaged({{a_.id()}}));
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_, apart}));
+  EXPECT_THAT(Marks(all_), Each(false)) << "right, too, whose page was looked at under left";
+  EXPECT_TRUE(engine_.IsMarked(apart));
+}
+
+TEST_F(PageMarksTest, TakesTheMarkOfADamagedPageBack) {
+  StorePages(all_);
+  SetMarks(all_);
+  ASSERT_OK((*engine_.index.Get())->MarkDamaged({{middle_.id()}}));
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_}));
+  EXPECT_THAT(Marks(all_), ElementsAre(true, false, false, false));
+}
+
+TEST_F(PageMarksTest, DoesNotLookBelowWhatIsMarkedUnlessAllAreWalked) {
+  StorePages(all_);
+  SetMarks({middle_});  // wrongly: low is not
+  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_}));
+  EXPECT_THAT(Marks(all_), ElementsAre(false, true, true, false));
+  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_}));
+  EXPECT_FALSE(engine_.IsMarked(low_));
+  ASSERT_OK(Mark(PageWalk::kAll, {left_}));
+  EXPECT_TRUE(engine_.IsMarked(low_));
+}
+
+TEST_F(PageMarksTest, NamesAPageThatCannotBeReadAndUnmarksIt) {
+  StorePages(all_);
+  SetMarks(all_);
+  const PackSummary& pack = packs_[1];  // of middle
+  const std::string blob = engine_.Blob(PackBlobName(pack.kind, pack.id));
+  engine_.Damage(pack, std::string_view(blob).substr(blob.find(middle_.body) - 30, 30));
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_}));
+  EXPECT_THAT(Marks({middle_, left_, right_}), Each(false));
+  EXPECT_THAT(engine_.warnings.All(), ElementsAre(HasSubstr(HexEncode(pack.id.view()))));
+}
+
+TEST_F(PageMarksTest, TakesAnOutageForNoDamage) {
+  StorePages(all_);
+  SetMarks(all_);
+  engine_.Outage(BlobOperation::kGet, PackBlobName(packs_[0].kind, packs_[0].id).str());
+  EXPECT_THAT(Mark(PageWalk::kAll, {left_}), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(Marks(all_), Each(true));
+  EXPECT_THAT(engine_.warnings.All(), IsEmpty());
+}
+
+TEST_F(PageMarksTest, SkipsRootsThatAreNotHereOrNoPages) {
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, a_}));
+  EXPECT_FALSE(engine_.IsMarked(a_));
+  EXPECT_THAT(engine_.kv.written, IsEmpty());
+}
+
+}  // namespace
+}  // namespace holdfast
