@@ -33,7 +33,7 @@ std::vector<uint32_t> OrderById(const std::vector<PackEntry>& entries) {
   return order;
 }
 
-IndexCopy CopyOf(const PackEntry& e, uint32_t pack_number) {
+StoredCopy CopyOf(const PackEntry& e, uint32_t pack_number) {
   return {pack_number,
           e.frame_number,
           e.body_offset,
@@ -104,15 +104,15 @@ absl::Status ChunkIndex::Load() {
   return status;
 }
 
-absl::StatusOr<std::vector<IndexEntry>> ChunkIndex::ReadEntries(absl::Span<const ChunkId> ids) const {
+absl::StatusOr<std::vector<StoredChunk>> ChunkIndex::ReadEntries(absl::Span<const ChunkId> ids) const {
   std::vector<std::string> keys;
   keys.reserve(ids.size());
   for (const ChunkId& id : ids) keys.push_back(ChunkKey(id));
   ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values, kv_.MultiGet(keys));
-  std::vector<IndexEntry> entries(ids.size());
+  std::vector<StoredChunk> entries(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (!values[i].has_value()) continue;
-    ASSIGN_OR_RETURN(entries[i], IndexEntry::Decode(keys[i], *values[i]));
+    ASSIGN_OR_RETURN(entries[i], StoredChunk::Decode(keys[i], *values[i]));
   }
   return entries;
 }
@@ -154,12 +154,12 @@ absl::Status ChunkIndex::AddPack(const PackSummary& pack) {
     const ChunkId& id = pack.entries[i].header.id;
     if (ids.empty() || ids.back() != id) ids.push_back(id);
   }
-  ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(ids));
+  ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(ids));
 
   KvBatch batch;
   size_t at = 0;
   for (size_t k = 0; k < ids.size(); ++k) {
-    IndexEntry& entry = entries[k];
+    StoredChunk& entry = entries[k];
     if (entry.copies.empty()) ++counters.chunks;
     const size_t before = entry.copies.size();
     for (; at < order.size() && pack.entries[order[at]].header.id == ids[k]; ++at) {
@@ -203,12 +203,12 @@ absl::Status ChunkIndex::RemovePack(const PackId& pack) {
   ASSIGN_OR_RETURN(std::vector<ChunkId> ids, PackChunks(pack));
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(ids));
+  ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(ids));
 
   KvBatch batch;
   for (size_t k = 0; k < ids.size(); ++k) {
-    IndexEntry& entry = entries[k];
-    const size_t removed = std::erase_if(entry.copies, [&](const IndexCopy& c) { return c.pack_number == number; });
+    StoredChunk& entry = entries[k];
+    const size_t removed = std::erase_if(entry.copies, [&](const StoredCopy& c) { return c.pack_number == number; });
     if (removed == 0) continue;  // it was one copy too many
     counters.locations -= removed;
     if (entry.copies.empty()) {
@@ -261,7 +261,7 @@ absl::StatusOr<std::vector<ChunkId>> ChunkIndex::PackChunks(const PackId& pack) 
   return DecodePackList(key, *stored, packs_.at(it->second).record_count);
 }
 
-absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const IndexEntry& entry, const IndexCopy& copy) const {
+absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const StoredChunk& entry, const StoredCopy& copy) const {
   auto it = packs_.find(copy.pack_number);
   if (it == packs_.end() || copy.frame_number >= it->second.record_count) {
     return DamagedIndex("entry (of no known pack)");
@@ -283,7 +283,7 @@ absl::StatusOr<ChunkLocation> ChunkIndex::ToLocation(const IndexEntry& entry, co
 
 absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(absl::Span<const ChunkId> ids) const {
   absl::ReaderMutexLock lock(&mu_);
-  ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(ids));
+  ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(ids));
   std::vector<std::optional<ChunkLocation>> out(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (entries[i].copies.empty()) continue;
@@ -294,10 +294,10 @@ absl::StatusOr<std::vector<std::optional<ChunkLocation>>> ChunkIndex::Lookup(abs
 
 absl::StatusOr<std::vector<std::vector<ChunkLocation>>> ChunkIndex::LookupAll(absl::Span<const ChunkId> ids) const {
   absl::ReaderMutexLock lock(&mu_);
-  ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(ids));
+  ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(ids));
   std::vector<std::vector<ChunkLocation>> out(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
-    for (const IndexCopy& copy : entries[i].copies) {
+    for (const StoredCopy& copy : entries[i].copies) {
       ASSIGN_OR_RETURN(ChunkLocation location, ToLocation(entries[i], copy));
       out[i].push_back(location);
     }
@@ -307,7 +307,7 @@ absl::StatusOr<std::vector<std::vector<ChunkLocation>>> ChunkIndex::LookupAll(ab
 
 absl::Status ChunkIndex::MarkDamaged(absl::Span<const ChunkId> ids) {
   absl::MutexLock write_lock(&write_mu_);
-  ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(ids));
+  ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(ids));
   KvBatch batch;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (entries[i].copies.empty() || entries[i].damaged) continue;
@@ -349,7 +349,7 @@ absl::Status ChunkIndex::SetCommitted(absl::Span<const ChunkId> ids, bool commit
   constexpr size_t kStep = 4096;
   for (size_t start = 0; start < ids.size(); start += kStep) {
     absl::Span<const ChunkId> part = ids.subspan(start, std::min(kStep, ids.size() - start));
-    ASSIGN_OR_RETURN(std::vector<IndexEntry> entries, ReadEntries(part));
+    ASSIGN_OR_RETURN(std::vector<StoredChunk> entries, ReadEntries(part));
     KvBatch batch;
     for (size_t i = 0; i < part.size(); ++i) {
       if (entries[i].copies.empty() || entries[i].committed == committed) continue;

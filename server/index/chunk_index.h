@@ -95,8 +95,8 @@ class ChunkIndex {
   ChunkIndex(KvStore& kv, const RepositoryId& repository) : kv_(kv), repository_(repository) {}
   absl::Status Load();
   absl::Status SetCommitted(absl::Span<const ChunkId> ids, bool committed);
-  absl::StatusOr<std::vector<IndexEntry>> ReadEntries(absl::Span<const ChunkId> ids) const;
-  absl::StatusOr<ChunkLocation> ToLocation(const IndexEntry& entry, const IndexCopy& copy) const
+  absl::StatusOr<std::vector<StoredChunk>> ReadEntries(absl::Span<const ChunkId> ids) const;
+  absl::StatusOr<ChunkLocation> ToLocation(const StoredChunk& entry, const StoredCopy& copy) const
       ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   KvStore& kv_;

@@ -60,12 +60,12 @@ absl::StatusOr<std::string_view> Unchecked(std::string_view key, std::string_vie
   return value;
 }
 
-std::string IndexEntry::Encode() const {
+std::string StoredChunk::Encode() const {
   std::string value;
   value.reserve(8 + 20 * copies.size());
   ByteWriter w(&value);
   w.U8((committed ? kFlagCommitted : 0) | (damaged ? kFlagDamaged : 0));
-  for (const IndexCopy& c : copies) {
+  for (const StoredCopy& c : copies) {
     w.U8(static_cast<uint8_t>(c.type));
     w.Varint(c.pack_number);
     w.Varint(c.frame_number);
@@ -78,9 +78,9 @@ std::string IndexEntry::Encode() const {
   return value;
 }
 
-absl::StatusOr<IndexEntry> IndexEntry::Decode(std::string_view key, std::string_view stored) {
+absl::StatusOr<StoredChunk> StoredChunk::Decode(std::string_view key, std::string_view stored) {
   ASSIGN_OR_RETURN(std::string_view value, Unchecked(key, stored, "entry"));
-  IndexEntry entry;
+  StoredChunk entry;
   ByteReader r(value);
   const uint8_t flags = r.U8();
   if (flags > (kFlagCommitted | kFlagDamaged)) return DamagedIndex("entry");
@@ -93,7 +93,7 @@ absl::StatusOr<IndexEntry> IndexEntry::Decode(std::string_view key, std::string_
     return static_cast<uint32_t>(v);
   };
   while (r.ok() && !r.AtEnd()) {
-    IndexCopy c;
+    StoredCopy c;
     const uint8_t type = r.U8();
     fits = fits && (type == 1 || type == 2);
     c.type = static_cast<ChunkType>(type);

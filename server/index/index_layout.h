@@ -6,7 +6,7 @@
 //   "n"                       counters: varints of next pack number, chunks, locations
 //   "p" u32 number, big-endian  pack id (16), u8 kind, varint bytes, varint record count
 //   "l" u32 number, big-endian  the pack's chunk ids in frame order, 32 bytes each; zeros for a lost frame
-//   "c" chunk id              u8 flags (bit 0 committed, bit 1 damaged), then copies (IndexEntry::Encode)
+//   "c" chunk id              u8 flags (bit 0 committed, bit 1 damaged), then copies (StoredChunk::Encode)
 //   "s"                       varint; there while marks may be wrong, another number whenever they became so
 #ifndef HOLDFAST_SERVER_INDEX_INDEX_LAYOUT_H_
 #define HOLDFAST_SERVER_INDEX_INDEX_LAYOUT_H_
@@ -42,7 +42,7 @@ absl::StatusOr<std::string_view> Unchecked(std::string_view key, std::string_vie
 absl::Status DamagedIndex(std::string_view what);
 
 // One of the places where a chunk lies.
-struct IndexCopy {
+struct StoredCopy {
   uint32_t pack_number = 0;
   uint32_t frame_number = 0;
   uint64_t body_offset = 0;
@@ -54,13 +54,13 @@ struct IndexCopy {
 };
 
 // What is known of a chunk.
-struct IndexEntry {
+struct StoredChunk {
   bool committed = false;
   bool damaged = false;
-  std::vector<IndexCopy> copies;  // oldest first; empty: the chunk is unknown
+  std::vector<StoredCopy> copies;  // oldest first; empty: the chunk is unknown
 
   std::string Encode() const;
-  static absl::StatusOr<IndexEntry> Decode(std::string_view key, std::string_view stored);
+  static absl::StatusOr<StoredChunk> Decode(std::string_view key, std::string_view stored);
 };
 
 struct IndexedPack {
