@@ -153,15 +153,12 @@ absl::StatusOr<v1::ListSnapshotsReply> InProcessRepositoryClient::ListSnapshots(
 absl::StatusOr<std::string> InProcessRepositoryClient::GetManifest(const std::string& repository,
                                                                    const ManifestId& id) {
   ASSIGN_OR_RETURN(auto hosted, Find("GetManifest", repository));
-  std::optional<CatalogSnapshot> known = hosted->engine().catalog().Find(id);
-  if (!known || known->deleted) return absl::NotFoundError("no such snapshot");
-  return hosted->engine().GetManifest(id);
+  return hosted->engine().GetManifest(kWho, id);
 }
 
 absl::Status InProcessRepositoryClient::DeleteSnapshot(const std::string& repository, const ManifestId& id,
                                                        const std::string& reason) {
   ASSIGN_OR_RETURN(auto hosted, Find("DeleteSnapshot", repository));
-  if (reason.size() > 1024) return absl::InvalidArgumentError("a reason has at most 1,024 bytes");
   return hosted->engine().DeleteSnapshot(kWho, id, reason);
 }
 
@@ -296,7 +293,7 @@ class InProcessRepositoryClient::Records : public RecordStream {
     if (question.ids.size() > RecordQuestion::kIdsMax) return Malformed("list of ids");
     if (question.unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(kWho, question.ids));
     Joiner joiner(question.ids, sink);
-    return hosted->engine().Read(question.ids, question.verify, joiner);
+    return hosted->engine().Read(kWho, question.ids, question.verify, joiner);
   }
 
  private:

@@ -224,7 +224,7 @@ grpc::Status TransferService::Read(grpc::ServerContext* context, Stream* stream)
       ASSIGN_OR_RETURN(auto hosted, registry_.Find(repository));
       ReplyWriter writer(*stream, ids);
       if (unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(who, ids));
-      RETURN_IF_ERROR(hosted->engine().Read(ids, verify, writer));
+      RETURN_IF_ERROR(hosted->engine().Read(who, ids, verify, writer));
       RETURN_IF_ERROR(writer.End());
     }
     return absl::OkStatus();

@@ -1,8 +1,10 @@
-// Who calls the engine.
+// Who calls the engine, and the one place that says what nobody may do.
 #ifndef HOLDFAST_SERVER_REPOSITORY_PRINCIPAL_H_
 #define HOLDFAST_SERVER_REPOSITORY_PRINCIPAL_H_
 
 #include <string>
+
+#include "core/base/status.h"
 
 namespace holdfast {
 
@@ -10,6 +12,13 @@ namespace holdfast {
 struct Principal {
   std::string name;
 };
+
+// A call that nobody stands behind is refused: every call of the engine names its principal, so that a path that forgot
+// to find out who calls fails instead of acting for everybody.
+inline absl::Status CheckNamed(const Principal& who) {
+  if (!who.name.empty()) return absl::OkStatus();
+  return absl::PermissionDeniedError("the call does not say on whose behalf it is made");
+}
 
 }  // namespace holdfast
 

@@ -101,6 +101,7 @@ std::vector<ChunkId> Repository::LiveRoots() const {
 
 absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::string_view source, uint32_t agent,
                                                     std::optional<ManifestId> base) {
+  RETURN_IF_ERROR(CheckNamed(who));
   RETURN_IF_ERROR(log_->status());
   RETURN_IF_ERROR(index_.RenewIfBroken());
   RETURN_IF_ERROR(index_.RenewStaleMarks());
@@ -178,22 +179,31 @@ absl::StatusOr<CommitResult> Repository::Commit(const Principal& who, const Sess
 
 // --- Snapshots ------------------------------------------------------------------------------------------------------
 
-absl::Status Repository::Read(absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
+absl::Status Repository::Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
+  RETURN_IF_ERROR(CheckNamed(who));
   return records_.Read(ids, verify, sink);
 }
 
 absl::Status Repository::NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids) {
+  RETURN_IF_ERROR(CheckNamed(who));
   return records_.NoteUnopenable(who, ids);
 }
 
-absl::StatusOr<std::string> Repository::GetManifest(const ManifestId& id) {
+absl::StatusOr<std::string> Repository::GetManifest(const Principal& who, const ManifestId& id) {
+  RETURN_IF_ERROR(CheckNamed(who));
+  const std::optional<CatalogSnapshot> known = catalog_.Find(id);
+  // What is in the storage and in no slot is no snapshot.
+  if (!known || known->deleted) return absl::NotFoundError("no such snapshot");
   absl::StatusOr<std::string> manifest = manifests_.Get(id);
   if (!absl::IsNotFound(manifest.status())) return manifest;
-  if (!catalog_.Find(id)) return absl::NotFoundError("no such snapshot");
   return absl::DataLossError(absl::StrCat("the manifest of snapshot ", ShortHex(id), " is missing from the storage"));
 }
 
 absl::Status Repository::DeleteSnapshot(const Principal& who, const ManifestId& id, std::string_view reason) {
+  RETURN_IF_ERROR(CheckNamed(who));
+  if (reason.size() > kDeletionReasonBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("a reason has at most ", kDeletionReasonBytesMax, " bytes"));
+  }
   std::optional<CatalogSnapshot> snapshot = catalog_.Find(id);
   if (!snapshot) return absl::NotFoundError("no such snapshot");
   if (snapshot->deleted) return absl::OkStatus();

@@ -61,6 +61,9 @@ struct RepositoryStatistics {
   uint64_t records_appended = 0, bytes_appended = 0, records_read = 0, bytes_read = 0;
 };
 
+inline constexpr size_t kDeletionReasonBytesMax = 1024;
+
+// Every call names its principal; one without a name is PERMISSION_DENIED.
 class Repository {
  public:
   // Recovers the spool, opens or rebuilds the index, replays the log and takes the repository over.
@@ -84,11 +87,13 @@ class Repository {
   absl::Status CloseSession(const Principal& who, const SessionId& id);
 
   // Answers every id once, in storage order. `verify`: look for an undamaged copy when there are several.
-  absl::Status Read(absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink);
+  absl::Status Read(const Principal& who, absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink);
   // A reader could not open what it got of these, whatever its digest says: they are taken again when they are sent.
   absl::Status NoteUnopenable(const Principal& who, absl::Span<const ChunkId> ids);
-  absl::StatusOr<std::string> GetManifest(const ManifestId& id);
+  // NOT_FOUND: no such snapshot, or it was deleted. DATA_LOSS: damaged or lost.
+  absl::StatusOr<std::string> GetManifest(const Principal& who, const ManifestId& id);
   const Catalog& catalog() const { return catalog_; }
+  // INVALID_ARGUMENT: a reason of more than kDeletionReasonBytesMax.
   absl::Status DeleteSnapshot(const Principal& who, const ManifestId& id, std::string_view reason);
 
   RepositoryStatistics statistics() const;

@@ -360,7 +360,7 @@ std::vector<absl::StatusOr<std::string>> Read(Repository& repository, const std:
   std::vector<ChunkId> ids;
   for (const Chunk& c : chunks) ids.push_back(c.id());
   Answers sink;
-  EXPECT_OK(repository.Read(ids, verify, sink));
+  EXPECT_OK(repository.Read({"anna"}, ids, verify, sink));
   EXPECT_EQ(sink.answers.size(), ids.size());
   std::vector<absl::StatusOr<std::string>> out;
   for (auto& [index, body] : sink.answers) out.push_back(body);
@@ -374,7 +374,7 @@ void ExpectWhole(Repository& repository, const Snapshot& snapshot) {
   ASSERT_TRUE(found.has_value()) << snapshot.source;
   EXPECT_EQ(found->source, snapshot.source);
   EXPECT_FALSE(found->deleted);
-  EXPECT_OK(repository.GetManifest(snapshot.id));
+  EXPECT_OK(repository.GetManifest({"anna"}, snapshot.id));
   auto bodies = Read(repository, snapshot.chunks);
   for (size_t i = 0; i < bodies.size(); ++i) EXPECT_THAT(bodies[i], IsOkAndHolds(snapshot.chunks[i].body));
 }
@@ -436,7 +436,7 @@ TEST_F(RepositoryTest, GivesBackWhatWasCommitted) {
   ASSERT_OK_AND_ASSIGN(CommitResult result, client.CommitManifest(manifest));
   EXPECT_EQ(result.id, ManifestIdOf(manifest));
   for (int run = 0; run < 2; ++run) {
-    EXPECT_THAT(repository_->GetManifest(result.id), IsOkAndHolds(manifest));
+    EXPECT_THAT(repository_->GetManifest({"anna"}, result.id), IsOkAndHolds(manifest));
     ExpectWhole(*repository_, {result.id, "home", {data[0], root, data[2], data[1]}});
     EXPECT_EQ(repository_->statistics().snapshots, 1u);
     EXPECT_EQ(repository_->statistics().chunks, 4u);
@@ -607,6 +607,22 @@ TEST_F(RepositoryTest, BindsASessionToItsPrincipal) {
               StatusIs(absl::StatusCode::kAborted));
   (void)repository_->CloseSession(bert, client.info().id);
   EXPECT_OK(client.Send({Data(1)}));
+}
+
+TEST_F(RepositoryTest, DoesNothingForNobody) {
+  Client client = Session("home", 1, "anna");
+  ASSERT_OK(client.Send({Data(1)}));
+  const Principal nobody;
+  const ChunkId id = Data(1).id();
+  struct Sink : RecordReadSink {
+    absl::Status OnRecord(size_t, absl::StatusOr<ReadRecord>) override { return absl::InternalError("answered"); }
+  } sink;
+  EXPECT_THAT(repository_->OpenSession(nobody, "other", 1, std::nullopt),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(repository_->Read(nobody, {&id, 1}, false, sink), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(repository_->NoteUnopenable(nobody, {&id, 1}), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(repository_->GetManifest(nobody, ManifestId()), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(repository_->DeleteSnapshot(nobody, ManifestId(), ""), StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
 TEST_F(RepositoryTest, AbortsCallsOfAClosedSession) {
@@ -1188,15 +1204,15 @@ TEST_F(RepositoryTest, SaysThatAManifestIsDamagedOrMissing) {
     std::string bad = good;
     bad[at] ^= 1;
     machine_.Replace(name(a), bad);
-    auto read = repository_->GetManifest(a.id);
+    auto read = repository_->GetManifest({"anna"}, a.id);
     // Reserved bytes are authenticated, too.
     EXPECT_THAT(read, StatusIs(absl::StatusCode::kDataLoss)) << at;
   }
   machine_.Replace(name(a), machine_.Blob(name(b)));
-  EXPECT_THAT(repository_->GetManifest(a.id), StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(repository_->GetManifest({"anna"}, a.id), StatusIs(absl::StatusCode::kDataLoss));
   machine_.Remove(name(a));
-  EXPECT_THAT(repository_->GetManifest(a.id), StatusIs(absl::StatusCode::kDataLoss));
-  EXPECT_THAT(repository_->GetManifest(ManifestId()), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(repository_->GetManifest({"anna"}, a.id), StatusIs(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(repository_->GetManifest({"anna"}, ManifestId()), StatusIs(absl::StatusCode::kNotFound));
   ExpectWhole(*repository_, b);
 }
 
