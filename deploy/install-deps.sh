@@ -3,7 +3,7 @@
 #
 #   deploy/install-deps.sh            build and test
 #   deploy/install-deps.sh --bench    also the tools that benchmarks compare with
-#   deploy/install-deps.sh --dev      also clang, clang-tidy and clang-format
+#   deploy/install-deps.sh --dev      also clang, clang-tidy, clang-format and ctags
 #
 # Idempotent and non-interactive: a second run finds everything in place and returns at once.
 # Needs root, or sudo. Uses only the package sources the machine is already configured with.
@@ -29,7 +29,7 @@ readonly BUILD_PACKAGES=(
   attr acl e2fsprogs openssl
 )
 readonly BENCH_PACKAGES=(restic borgbackup time)
-readonly DEV_PACKAGES=(clang-16 clang-tidy-16 clang-format-16 libclang-rt-16-dev)
+readonly DEV_PACKAGES=(clang-16 clang-tidy-16 clang-format-16 libclang-rt-16-dev universal-ctags)
 
 want_bench=0
 want_dev=0

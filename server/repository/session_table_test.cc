@@ -504,6 +504,18 @@ TEST_F(FewIds, TakesTheIdsOfAClosedOrReplacedSessionBack) {
   EXPECT_THAT(Upload(Open("music"), Datas(1, 1)), StatusIs(kExhausted)) << "now all are held";
 }
 
+TEST_F(FewIds, CountsNothingForASessionThatWasClosedWhileItsRecordsWereWritten) {
+  for (int i = 0; i < 4; ++i) {
+    const SessionId id = Open("home");
+    const std::vector<TestChunk> chunks = Datas(10 * i, 3);
+    ASSERT_OK(Accept(id, chunks));
+    table_.Close(anna_, id);
+    EXPECT_THAT(table_.NoteUploaded(anna_, id, Incoming(chunks)), StatusIs(absl::StatusCode::kAborted));
+  }
+  // Three of six, had they been counted for ever, would leave no room by now.
+  EXPECT_OK(Upload(Open("home"), Datas(1, 3)));
+}
+
 TEST_F(FewIds, ForgetsIdleSessionsEarlyWhenHalfOfAllIdsAreHeld) {
   const SessionId few = Open("few");
   ASSERT_OK(Upload(few, Datas(1, 3)));
