@@ -485,7 +485,6 @@ TEST_F(BackupTest, ABaseThatCannotBeReadCostsTimeOnly) {
 TEST_F(BackupTest, ADamagedPageOfTheBaseCostsTimeOnly) {
   AddTree();
   const BackupResult first = MustRun();
-  server_.client().SetHook([n = 0](std::string_view call) mutable { return absl::OkStatus(); });
   // Its root cannot be opened any more.
   auto root = ChunkId::FromBytes(first.core.root_id());
   ASSERT_OK(root);

@@ -40,7 +40,7 @@ class RemoteChunkSource::Answers : public RecordSink {
 
   absl::Status OnRecord(std::string_view record) override {
     if (record.size() < kRecordHeaderFixedBytes) return Malformed();
-    ASSIGN_OR_RETURN(ChunkId id, ChunkId::FromBytes(record.substr(20, 32)));
+    ASSIGN_OR_RETURN(ChunkId id, ChunkId::FromBytes(record.substr(kRecordIdAt, ChunkId::kSizeInBytes)));
     auto it = wanted_.find(id);
     if (it == wanted_.end()) return Malformed();
     return Deliver(it, opener_.Open(refs_[it->second.front()], record));

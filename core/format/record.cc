@@ -22,8 +22,7 @@ constexpr size_t kEpochAt = 4;
 constexpr size_t kUploaderAt = 8;
 constexpr size_t kSealedLengthAt = 12;
 constexpr size_t kChildCountAt = 16;
-constexpr size_t kIdAt = 20;
-static_assert(kIdAt + kIdBytes == kRecordHeaderFixedBytes);
+static_assert(kRecordIdAt + kIdBytes == kRecordHeaderFixedBytes);
 // And those of a body's prefix.
 constexpr size_t kCodecAt = 0;
 constexpr size_t kPlaintextLengthAt = 1;
@@ -81,7 +80,7 @@ void EncodeRecordHeader(const RecordHeader& header, char* out) {
   Put(out + kUploaderAt, header.uploader);
   Put(out + kSealedLengthAt, header.sealed_length);
   Put(out + kChildCountAt, static_cast<uint32_t>(header.children.size()));
-  std::memcpy(out + kIdAt, header.id.bytes.data(), kIdBytes);
+  std::memcpy(out + kRecordIdAt, header.id.bytes.data(), kIdBytes);
   char* p = out + kRecordHeaderFixedBytes;
   for (const ChunkId& child : header.children) {
     std::memcpy(p, child.bytes.data(), kIdBytes);
@@ -112,7 +111,7 @@ absl::StatusOr<RecordHeader> DecodeRecordHeader(std::string_view in) {
   header.epoch = Load<uint32_t>(in.data() + kEpochAt);
   header.uploader = Load<uint32_t>(in.data() + kUploaderAt);
   header.sealed_length = Load<uint32_t>(in.data() + kSealedLengthAt);
-  std::memcpy(header.id.bytes.data(), in.data() + kIdAt, kIdBytes);
+  std::memcpy(header.id.bytes.data(), in.data() + kRecordIdAt, kIdBytes);
   header.children.resize((size - kRecordHeaderFixedBytes) / kIdBytes);
   const char* p = in.data() + kRecordHeaderFixedBytes;
   for (size_t i = 0; i < header.children.size(); ++i, p += kIdBytes) {

@@ -17,6 +17,7 @@ namespace holdfast {
 enum class Codec : uint8_t { kNone = 0, kZstd = 1 };
 
 inline constexpr size_t kRecordHeaderFixedBytes = 52;
+inline constexpr size_t kRecordIdAt = 20;        // where the id is in the fixed part
 inline constexpr size_t kBodyPrefixBytes = 9;    // codec, plaintext length, padding length
 inline constexpr uint32_t kSealedBytesMin = 37;  // nonce + prefix + tag
 

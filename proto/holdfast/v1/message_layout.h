@@ -48,9 +48,11 @@ class MessageReader {
     });
   }
   bool Bytes(uint64_t n, std::string* out) {
-    out->clear();
-    if (!ok_ || n > remaining_) return Fail();  // before anything is allocated for a length that somebody claims
-    out->resize(n);
+    if (!ok_ || n > remaining_) {  // before anything is allocated for a length that somebody claims
+      out->clear();
+      return Fail();
+    }
+    out->resize(n);  // not cleared before: only what is new would have to be zeroed, and chunks are large
     return Bytes(n, out->data());
   }
   // Views of what the parts show.
