@@ -100,8 +100,11 @@ track() { echo "$2" >"$WORK/pids/$1"; }
 # A process that nobody waited for yet is gone, too.
 is_running() {
   local state
-  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 1
-  [[ -n $state && $state != Z* && $state != X* ]]
+  # All threads: a killed process has its locks until the last one is gone, although its first is a zombie before.
+  for state in $(sed 's/.*) \(.\).*/\1/' "/proc/$1/task/"*/stat 2>/dev/null); do
+    [[ $state == [ZX] ]] || return 0
+  done
+  return 1
 }
 
 # wait_until SECONDS COMMAND...: polls; status 1 when the time is over.
