@@ -3,77 +3,28 @@
 #include <grpcpp/impl/codegen/method_handler.h>
 #include <grpcpp/impl/codegen/rpc_service_method.h>
 
-#include <algorithm>
 #include <memory>
 #include <utility>
+#include <variant>
 
-#include "core/base/limits.h"
+#include "core/format/record.h"
 #include "proto/holdfast/v1/raw_messages.h"
 #include "proto/holdfast/v1/service.pb.h"
 #include "server/grpc/principal.h"
 #include "server/grpc/status_conversion.h"
+#include "server/grpc/transfer_messages.h"
 
 namespace holdfast {
 namespace {
 
-constexpr uint64_t kHaveIdsMax = 65536;
-constexpr uint64_t kReadIdsMax = 4096;
-constexpr size_t kRecordsPerMessageMax = 16384;
 constexpr uint64_t kReplyBytesTarget = 1u << 20;
-constexpr uint64_t kControlBytesMax = 64u << 10;
 
-// Field numbers of UploadRequest, UploadReply, ReadRequest and ReadReply in service.proto.
-constexpr uint32_t kAttach = 1, kHaveIds = 2, kRecords = 3;
-constexpr uint32_t kAttached = 1, kHave = 2, kAppended = 3;
-constexpr uint32_t kReadRepository = 1, kReadIds = 2, kReadVerify = 3, kReadUnopenable = 4;
-constexpr uint32_t kReadRecords = 1, kReadFailures = 2, kReadEnd = 3;
-
-absl::Status Malformed(std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("malformed ", AbslView(what)));
-}
-
-absl::StatusOr<std::vector<ChunkId>> ReadIds(SliceReader& reader, uint64_t length, uint64_t ids_max) {
-  if (length % 32 != 0 || length / 32 > ids_max) return Malformed("list of ids");
-  std::vector<ChunkId> ids(length / 32);
-  if (!ids.empty() && !reader.Bytes(length, reinterpret_cast<char*>(ids.data()))) return Malformed("list of ids");
-  return ids;
-}
-
-// Records of one message; headers are copied into `header_bytes`, bodies are views into the reader's slices.
-absl::Status ParseRecords(SliceReader& reader, uint64_t length, std::vector<std::unique_ptr<std::string>>* header_bytes,
-                          std::vector<IncomingRecord>* records) {
-  while (length > 0) {
-    if (records->size() >= kRecordsPerMessageMax) return Malformed("records: too many in a message");
-    auto header = std::make_unique<std::string>();
-    if (length < kRecordHeaderFixedBytes || !reader.Bytes(kRecordHeaderFixedBytes, header.get())) {
-      return Malformed("record");
-    }
-    ASSIGN_OR_RETURN(size_t header_size, RecordHeaderSize(*header));
-    if (header_size > length) return Malformed("record");
-    if (header_size > kRecordHeaderFixedBytes) {
-      header->resize(header_size);
-      if (!reader.Bytes(header_size - kRecordHeaderFixedBytes, header->data() + kRecordHeaderFixedBytes)) {
-        return Malformed("record");
-      }
-    }
-    IncomingRecord& record = records->emplace_back();
-    ASSIGN_OR_RETURN(record.header, DecodeRecordHeader(*header));
-    record.header_bytes = *header;
-    if (record.header.sealed_length > length - header_size ||
-        !reader.Parts(record.header.sealed_length, &record.body)) {
-      return Malformed("record");
-    }
-    length -= header_size + record.header.sealed_length;
-    header_bytes->push_back(std::move(header));
-  }
-  return absl::OkStatus();
-}
+absl::Status ClientWentAway() { return absl::CancelledError("the client went away"); }
 
 // Collects records into messages of about 1 MiB and writes them.
 class ReplyWriter : public RecordReadSink {
  public:
-  ReplyWriter(grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream, const std::vector<ChunkId>& ids)
-      : stream_(stream), ids_(ids) {}
+  ReplyWriter(TransferService::Stream& stream, const std::vector<ChunkId>& ids) : stream_(stream), ids_(ids) {}
 
   absl::Status OnRecord(size_t index, absl::StatusOr<ReadRecord> record) override {
     if (!record.ok()) {
@@ -84,11 +35,12 @@ class ReplyWriter : public RecordReadSink {
       failure.set_code(static_cast<uint32_t>(record.status().code()));
       failure.set_message(std::string(record.status().message()));
       std::string bytes = failure.SerializeAsString();
-      AddSlice(grpc::Slice(FieldHeader(kReadFailures, bytes.size()) + bytes));
+      AddSlice(grpc::Slice(FieldHeader(v1::ReadReply::kFailuresFieldNumber, bytes.size()) + bytes));
       return FlushIfLarge();
     }
     std::string header = EncodeRecordHeader(record->header);
-    AddSlice(grpc::Slice(FieldHeader(kReadRecords, header.size() + record->body.size()) + header));
+    AddSlice(
+        grpc::Slice(FieldHeader(v1::ReadReply::kRecordsFieldNumber, header.size() + record->body.size()) + header));
     auto* owner = new std::shared_ptr<char[]>(record->owner);
     AddSlice(grpc::Slice(
         const_cast<char*>(record->body.data()), record->body.size(),
@@ -97,10 +49,7 @@ class ReplyWriter : public RecordReadSink {
   }
 
   absl::Status End() {
-    std::string end;
-    AppendVarint(&end, kReadEnd << 3);
-    AppendVarint(&end, 1);
-    AddSlice(grpc::Slice(end));
+    AddSlice(grpc::Slice(VarintField(v1::ReadReply::kEndFieldNumber, 1)));
     return Flush();
   }
 
@@ -114,15 +63,68 @@ class ReplyWriter : public RecordReadSink {
     grpc::ByteBuffer message(slices_.data(), slices_.size());
     slices_.clear();
     bytes_ = 0;
-    if (!stream_.Write(message)) return absl::CancelledError("the client went away");
+    if (!stream_.Write(message)) return ClientWentAway();
     return absl::OkStatus();
   }
 
-  grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream_;
+  TransferService::Stream& stream_;
   const std::vector<ChunkId>& ids_;
   std::vector<grpc::Slice> slices_;
   uint64_t bytes_ = 0;
 };
+
+// The messages of one upload stream, answered one by one. The first attaches to a session.
+class UploadStream {
+ public:
+  UploadStream(RepositoryRegistry& registry, Principal who) : registry_(registry), who_(std::move(who)) {}
+  UploadStream(const UploadStream&) = delete;
+  UploadStream& operator=(const UploadStream&) = delete;
+  ~UploadStream() {
+    if (hosted_) hosted_->engine().StreamEnded(session_);
+  }
+  absl::StatusOr<grpc::ByteBuffer> Answer(const grpc::ByteBuffer& bytes) {
+    SliceReader reader(bytes);
+    ASSIGN_OR_RETURN(const UploadMessage message, ParseUploadRequest(reader, hosted_ != nullptr));
+    return std::visit([this](const auto& m) { return AnswerTo(m); }, message);
+  }
+
+ private:
+  absl::StatusOr<grpc::ByteBuffer> AnswerTo(const v1::AttachSession& attach) {
+    ASSIGN_OR_RETURN(auto found, registry_.Find(attach.repository()));
+    ASSIGN_OR_RETURN(session_, SessionId::FromBytes(attach.session()));
+    RETURN_IF_ERROR(found->engine().StreamBegan(who_, session_));
+    hosted_ = std::move(found);
+    return OneFieldMessage(v1::UploadReply::kAttachedFieldNumber, std::string());
+  }
+  absl::StatusOr<grpc::ByteBuffer> AnswerTo(const std::vector<ChunkId>& ids) {
+    ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted_->engine().Have(who_, session_, ids));
+    return OneFieldMessage(v1::UploadReply::kHaveFieldNumber,
+                           std::string(reinterpret_cast<const char*>(answers.data()), answers.size()));
+  }
+  absl::StatusOr<grpc::ByteBuffer> AnswerTo(const RecordBatch& batch) {
+    RETURN_IF_ERROR(hosted_->engine().Append(who_, session_, batch.records));
+    v1::Appended appended;
+    appended.set_records(batch.records.size());
+    appended.set_bytes(batch.bytes);
+    return OneFieldMessage(v1::UploadReply::kAppendedFieldNumber, appended.SerializeAsString());
+  }
+
+  RepositoryRegistry& registry_;
+  const Principal who_;
+  std::shared_ptr<HostedRepository> hosted_;  // set: attached
+  SessionId session_;
+};
+
+absl::Status AnswerRead(RepositoryRegistry& registry, const Principal& who, const grpc::ByteBuffer& message,
+                        TransferService::Stream& stream) {
+  SliceReader reader(message);
+  ASSIGN_OR_RETURN(ReadQuestion question, ParseReadRequest(reader));
+  ASSIGN_OR_RETURN(auto hosted, registry.Find(question.repository));
+  ReplyWriter writer(stream, question.ids);
+  if (question.unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(who, question.ids));
+  RETURN_IF_ERROR(hosted->engine().Read(question.ids, question.verify, writer));
+  return writer.End();
+}
 
 }  // namespace
 
@@ -141,95 +143,25 @@ TransferService::TransferService(RepositoryRegistry& registry) : registry_(regis
 }
 
 grpc::Status TransferService::Upload(grpc::ServerContext* context, Stream* stream) {
-  const Principal who = PrincipalOf(*context);
-  std::shared_ptr<HostedRepository> hosted;
-  SessionId session;
+  UploadStream upload(registry_, PrincipalOf(*context));
   grpc::ByteBuffer message;
-  absl::Status status = [&]() -> absl::Status {
-    while (stream->Read(&message)) {
-      SliceReader reader(message);
-      const uint64_t tag = reader.Varint();
-      const uint64_t length = reader.Varint();
-      if (!reader.ok() || (tag & 7) != 2 || length != reader.remaining()) return Malformed("upload message");
-      const uint32_t field = static_cast<uint32_t>(tag >> 3);
-      grpc::ByteBuffer reply;
-      if (field == kAttach) {
-        std::string bytes;
-        v1::AttachSession attach;
-        if (hosted || length > kControlBytesMax || !reader.Bytes(length, &bytes) || !attach.ParseFromString(bytes)) {
-          return Malformed("attach");
-        }
-        ASSIGN_OR_RETURN(auto found, registry_.Find(attach.repository()));
-        ASSIGN_OR_RETURN(session, SessionId::FromBytes(attach.session()));
-        RETURN_IF_ERROR(found->engine().StreamBegan(who, session));
-        hosted = std::move(found);
-        reply = OneFieldMessage(kAttached, std::string());
-      } else if (!hosted) {
-        return absl::FailedPreconditionError("the first message of an upload attaches to a session");
-      } else if (field == kHaveIds) {
-        ASSIGN_OR_RETURN(std::vector<ChunkId> ids, ReadIds(reader, length, kHaveIdsMax));
-        ASSIGN_OR_RETURN(std::vector<HaveAnswer> answers, hosted->engine().Have(who, session, ids));
-        reply = OneFieldMessage(kHave, std::string(reinterpret_cast<const char*>(answers.data()), answers.size()));
-      } else if (field == kRecords) {
-        std::vector<std::unique_ptr<std::string>> header_bytes;
-        std::vector<IncomingRecord> records;
-        RETURN_IF_ERROR(ParseRecords(reader, length, &header_bytes, &records));
-        RETURN_IF_ERROR(hosted->engine().Append(who, session, records));
-        v1::Appended appended;
-        appended.set_records(records.size());
-        appended.set_bytes(length);
-        reply = OneFieldMessage(kAppended, appended.SerializeAsString());
-      } else {
-        return Malformed("upload message: unknown field");
-      }
-      message.Clear();
-      if (!stream->Write(reply)) return absl::CancelledError("the client went away");
-    }
-    return absl::OkStatus();
-  }();
-  if (hosted) hosted->engine().StreamEnded(session);
-  return ToGrpcStatus(status);
+  while (stream->Read(&message)) {
+    absl::StatusOr<grpc::ByteBuffer> reply = upload.Answer(message);
+    if (!reply.ok()) return ToGrpcStatus(reply.status());
+    message.Clear();
+    if (!stream->Write(*reply)) return ToGrpcStatus(ClientWentAway());
+  }
+  return grpc::Status::OK;
 }
 
 grpc::Status TransferService::Read(grpc::ServerContext* context, Stream* stream) {
   const Principal who = PrincipalOf(*context);
   grpc::ByteBuffer message;
-  absl::Status status = [&]() -> absl::Status {
-    while (stream->Read(&message)) {
-      SliceReader reader(message);
-      std::string repository;
-      std::vector<ChunkId> ids;
-      bool verify = false, unopenable = false;
-      while (reader.ok() && reader.remaining() > 0) {
-        const uint64_t tag = reader.Varint();
-        if (tag == (kReadVerify << 3)) {
-          verify = reader.Varint() != 0;
-          continue;
-        }
-        if (tag == (kReadUnopenable << 3)) {
-          unopenable = reader.Varint() != 0;
-          continue;
-        }
-        const uint64_t length = reader.Varint();
-        if (!reader.ok() || length > reader.remaining()) return Malformed("read request");
-        if (tag == (kReadRepository << 3 | 2) && length <= kControlBytesMax) {
-          reader.Bytes(length, &repository);
-        } else if (tag == (kReadIds << 3 | 2)) {
-          ASSIGN_OR_RETURN(ids, ReadIds(reader, length, kReadIdsMax));
-        } else {
-          return Malformed("read request: unknown field");
-        }
-      }
-      if (!reader.ok()) return Malformed("read request");
-      ASSIGN_OR_RETURN(auto hosted, registry_.Find(repository));
-      ReplyWriter writer(*stream, ids);
-      if (unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(who, ids));
-      RETURN_IF_ERROR(hosted->engine().Read(who, ids, verify, writer));
-      RETURN_IF_ERROR(writer.End());
-    }
-    return absl::OkStatus();
-  }();
-  return ToGrpcStatus(status);
+  while (stream->Read(&message)) {
+    absl::Status status = AnswerRead(registry_, who, message, *stream);
+    if (!status.ok()) return ToGrpcStatus(status);
+  }
+  return grpc::Status::OK;
 }
 
 }  // namespace holdfast

@@ -15,10 +15,11 @@ inline constexpr uint64_t kUploadCreditBytes = 12u << 20;  // per stream
 
 class TransferService final : public grpc::Service {
  public:
+  using Stream = grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
+
   explicit TransferService(RepositoryRegistry& registry);  // borrowed
 
  private:
-  using Stream = grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
   grpc::Status Upload(grpc::ServerContext* context, Stream* stream);
   grpc::Status Read(grpc::ServerContext* context, Stream* stream);
 
