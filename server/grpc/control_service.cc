@@ -28,6 +28,13 @@ v1::SnapshotInfo ToProto(const CatalogSnapshot& s) {
 
 }  // namespace
 
+std::string MissingChunksDetails(const std::vector<ChunkId>& missing) {
+  v1::MissingChunks details;
+  const size_t named = std::min(missing.size(), kMissingNamedMax);
+  for (size_t i = 0; i < named; ++i) details.add_ids(std::string(missing[i].view()));
+  return details.SerializeAsString();
+}
+
 grpc::Status ControlService::GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
                                            v1::GetServerInfoReply* reply) {
   reply->set_version(version_);
@@ -164,12 +171,7 @@ grpc::Status ControlService::CommitSnapshot(grpc::ServerContext* context, const 
     reply->set_server_time_unix_ns(absl::ToUnixNanos(result.server_time));
     return absl::OkStatus();
   }();
-  v1::MissingChunks details;
-  // Trailing metadata has 8 KiB at most.
-  constexpr size_t kMissingNamedMax = 100;
-  if (missing.size() > kMissingNamedMax) missing.resize(kMissingNamedMax);
-  for (const ChunkId& id : missing) details.add_ids(std::string(id.view()));
-  return ToGrpcStatus(status, missing.empty() ? "" : details.SerializeAsString());
+  return ToGrpcStatus(status, MissingChunksDetails(missing));
 }
 
 grpc::Status ControlService::CloseSession(grpc::ServerContext* context, const v1::CloseSessionRequest* request,

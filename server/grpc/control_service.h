@@ -2,12 +2,21 @@
 #ifndef HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_
 #define HOLDFAST_SERVER_GRPC_CONTROL_SERVICE_H_
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
+#include "core/base/ids.h"
 #include "proto/holdfast/v1/service.grpc.pb.h"
 #include "server/repository/registry.h"
 
 namespace holdfast {
+
+inline constexpr size_t kReasonBytesMax = 1024;  // of a deletion
+inline constexpr size_t kMissingNamedMax = 100;  // chunks, in a status: trailing metadata has 8 KiB at most
+
+// The status details that name the first kMissingNamedMax of these; empty for none.
+std::string MissingChunksDetails(const std::vector<ChunkId>& missing);
 
 class ControlService final : public v1::HoldfastService::Service {
  public:

@@ -122,7 +122,7 @@ absl::Status AnswerRead(RepositoryRegistry& registry, const Principal& who, cons
   ASSIGN_OR_RETURN(auto hosted, registry.Find(question.repository));
   ReplyWriter writer(stream, question.ids);
   if (question.unopenable) RETURN_IF_ERROR(hosted->engine().NoteUnopenable(who, question.ids));
-  RETURN_IF_ERROR(hosted->engine().Read(question.ids, question.verify, writer));
+  RETURN_IF_ERROR(hosted->engine().Read(who, question.ids, question.verify, writer));
   return writer.End();
 }
 
