@@ -1,5 +1,6 @@
 #include "server/grpc/test_services.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/impl/codegen/rpc_method.h>
 #include <stdlib.h>
 
@@ -93,6 +94,9 @@ TestServices::TestServices()
       registry_(PosixIo(), directory_ + "/spool"),
       control_(registry_, "1.2.3"),
       transfer_(registry_) {
+  // Never undone: as in GrpcServer::Start.
+  static const bool initialized = (grpc_init(), true);
+  (void)initialized;
   grpc::ServerBuilder builder;
   // How long stopping takes.
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::CQ_TIMEOUT_MSEC, 10);
