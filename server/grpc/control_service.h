@@ -12,7 +12,6 @@
 
 namespace holdfast {
 
-inline constexpr size_t kReasonBytesMax = 1024;  // of a deletion
 inline constexpr size_t kMissingNamedMax = 100;  // chunks, in a status: trailing metadata has 8 KiB at most
 
 // The status details that name the first kMissingNamedMax of these; empty for none.

@@ -202,7 +202,7 @@ absl::StatusOr<std::string> Repository::GetManifest(const Principal& who, const 
 absl::Status Repository::DeleteSnapshot(const Principal& who, const ManifestId& id, std::string_view reason) {
   RETURN_IF_ERROR(CheckNamed(who));
   if (reason.size() > kDeletionReasonBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a reason has at most ", kDeletionReasonBytesMax, " bytes"));
+    return absl::InvalidArgumentError("a reason has at most 1,024 bytes");
   }
   std::optional<CatalogSnapshot> snapshot = catalog_.Find(id);
   if (!snapshot) return absl::NotFoundError("no such snapshot");
