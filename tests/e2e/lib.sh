@@ -101,7 +101,7 @@ track() { echo "$2" >"$WORK/pids/$1"; }
 is_running() {
   local state
   # All threads: a killed process has its locks until the last one is gone, although its first is a zombie before.
-  for state in $(sed 's/.*) \(.\).*/\1/' "/proc/$1/task/"*/stat 2>/dev/null); do
+  for state in $(sed 's/.*) \(.\).*/\1/' "/proc/$1/task/"*/stat 2>/dev/null || true); do
     [[ $state == [ZX] ]] || return 0
   done
   return 1
