@@ -56,6 +56,15 @@ absl::StatusOr<ReadQuestion> Read(std::string_view bytes, size_t part_size = 1 <
   return ParseReadRequest(message);
 }
 
+// What a good message holds.
+template <typename T>
+T Get(absl::StatusOr<UploadMessage> message) {
+  EXPECT_OK(message);
+  if (message.ok() && std::holds_alternative<T>(*message)) return std::get<T>(*std::move(message));
+  ADD_FAILURE() << "not the message expected";
+  return T();
+}
+
 std::string Ids(size_t n) {
   std::string ids(32 * n, '\0');
   for (size_t i = 0; i < ids.size(); i += 32) std::copy_n(std::to_string(i).c_str(), 4, &ids[i]);
@@ -85,23 +94,22 @@ TEST(UploadMessage, AttachesToASession) {
   const std::string bytes = Field(kAttachTag, AttachOf("r"));
   for (size_t part_size : kPartSizes) {
     auto message = First(bytes, part_size);
-    ASSERT_OK(message);
-    EXPECT_EQ(std::get<v1::AttachSession>(*message).repository(), "r");
-    EXPECT_EQ(std::get<v1::AttachSession>(*message).session(), "0123456789abcdef");
+    EXPECT_EQ(Get<v1::AttachSession>(message).repository(), "r");
+    EXPECT_EQ(Get<v1::AttachSession>(message).session(), "0123456789abcdef");
   }
 }
 
 TEST(UploadMessage, IsWhatAnyProtobufLibraryWrites) {
   v1::UploadRequest request;
   request.mutable_attach()->set_repository("r");
-  EXPECT_EQ(std::get<v1::AttachSession>(*First(request.SerializeAsString())).repository(), "r");
+  EXPECT_EQ(Get<v1::AttachSession>(First(request.SerializeAsString())).repository(), "r");
   request.Clear();
   request.set_have_ids(Ids(3));
-  EXPECT_THAT(std::get<std::vector<ChunkId>>(*Upload(request.SerializeAsString())), SizeIs(3));
+  EXPECT_THAT(Get<std::vector<ChunkId>>(Upload(request.SerializeAsString())), SizeIs(3));
   request.Clear();
   request.set_records(Bytes(TestData(1)));
   const std::string bytes = request.SerializeAsString();
-  EXPECT_THAT(std::get<RecordBatch>(*Upload(bytes)).records, SizeIs(1));
+  EXPECT_THAT(Get<RecordBatch>(Upload(bytes)).records, SizeIs(1));
 }
 
 TEST(UploadMessage, AsksForIdsInOrder) {
@@ -109,10 +117,9 @@ TEST(UploadMessage, AsksForIdsInOrder) {
       Field(kHaveTag, std::string(TestData(1).id().view()) + std::string(TestData(2).id().view()));
   for (size_t part_size : kPartSizes) {
     auto message = Upload(bytes, part_size);
-    ASSERT_OK(message);
-    EXPECT_THAT(std::get<std::vector<ChunkId>>(*message), ElementsAre(TestData(1).id(), TestData(2).id()));
+    EXPECT_THAT(Get<std::vector<ChunkId>>(message), ElementsAre(TestData(1).id(), TestData(2).id()));
   }
-  EXPECT_THAT(std::get<std::vector<ChunkId>>(*Upload(Field(kHaveTag, ""))), IsEmpty());
+  EXPECT_THAT(Get<std::vector<ChunkId>>(Upload(Field(kHaveTag, ""))), IsEmpty());
 }
 
 TEST(UploadMessage, BringsRecordsWithHeadersAndBodiesAsTheyCame) {
@@ -120,8 +127,7 @@ TEST(UploadMessage, BringsRecordsWithHeadersAndBodiesAsTheyCame) {
   const std::string bytes = Field(kRecordsTag, Bytes(data) + Bytes(page));
   for (size_t part_size : kPartSizes) {
     auto message = Upload(bytes, part_size);
-    ASSERT_OK(message);
-    const RecordBatch batch = std::get<RecordBatch>(*std::move(message));  // moved: what it views stays
+    const RecordBatch batch = Get<RecordBatch>(std::move(message));  // moved: what it views stays
     EXPECT_EQ(batch.bytes, Bytes(data).size() + Bytes(page).size());
     ASSERT_THAT(batch.records, SizeIs(2));
     const TestChunk* const sent[] = {&data, &page};
@@ -133,7 +139,7 @@ TEST(UploadMessage, BringsRecordsWithHeadersAndBodiesAsTheyCame) {
       EXPECT_EQ(Joined(batch.records[i].body, &body), sent[i]->body);
     }
   }
-  EXPECT_THAT(std::get<RecordBatch>(*Upload(Field(kRecordsTag, ""))).records, IsEmpty());
+  EXPECT_THAT(Get<RecordBatch>(Upload(Field(kRecordsTag, ""))).records, IsEmpty());
 }
 
 TEST(UploadMessage, RefersToBodiesWithoutACopy) {
@@ -164,9 +170,9 @@ TEST(UploadMessage, RecordsAreRefusedWhenTheLastIsCutAtAnyLength) {
   for (size_t n = 1; n < records.size(); ++n) {
     const auto message = Upload(Field(kRecordsTag, records.substr(0, n)), 1 + n % 50);
     if (n == Bytes(data).size()) {
-      EXPECT_THAT(std::get<RecordBatch>(*message).records, SizeIs(1));
+      EXPECT_THAT(Get<RecordBatch>(message).records, SizeIs(1));
     } else {
-      EXPECT_THAT(message, StatusIs(kInvalid)) << n;
+      EXPECT_THAT(message, StatusIs(kInvalid, "malformed record")) << n;
     }
   }
 }
@@ -239,7 +245,7 @@ TEST(UploadMessage, AsksForWholeIds) {
 }
 
 TEST(UploadMessage, AsksForAtMost65536Ids) {
-  EXPECT_THAT(std::get<std::vector<ChunkId>>(*Upload(Field(kHaveTag, Ids(65536)))), SizeIs(65536));
+  EXPECT_THAT(Get<std::vector<ChunkId>>(Upload(Field(kHaveTag, Ids(65536)))), SizeIs(65536));
   EXPECT_THAT(Upload(Field(kHaveTag, Ids(65537))), StatusIs(kInvalid, "malformed list of ids"));
 }
 
@@ -248,7 +254,7 @@ TEST(UploadMessage, BringsAtMost16384Records) {
   std::string records;
   for (int i = 0; i < 16384; ++i) records += record;
   const std::string bytes = Field(kRecordsTag, records);
-  EXPECT_THAT(std::get<RecordBatch>(*Upload(bytes)).records, SizeIs(16384));
+  EXPECT_THAT(Get<RecordBatch>(Upload(bytes)).records, SizeIs(16384));
   EXPECT_THAT(Upload(Field(kRecordsTag, records + record)),
               StatusIs(kInvalid, "malformed records: too many in a message"));
 }
