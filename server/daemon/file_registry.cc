@@ -60,6 +60,7 @@ absl::Status FileRegistry::LoadServerKey() {
   const std::string path = options_.data_directory + "/server.key";
   absl::StatusOr<std::string> bytes = ReadWholeFile(io_.files, path, 4096);
   if (absl::IsNotFound(bytes.status())) {
+    RETURN_IF_ERROR(CheckNothingNeedsTheKey());
     io_.random.Fill({server_key_.MutableBytes(), 32});
     return WriteFileAtomically(io_, path, server_key_.ExposeView());
   }
@@ -67,6 +68,20 @@ absl::Status FileRegistry::LoadServerKey() {
   if (bytes->size() != 32) return absl::DataLossError(path + " is damaged");
   server_key_ = Key256(reinterpret_cast<const uint8_t*>(bytes->data()));
   WipeMemory(bytes->data(), bytes->size());
+  return absl::OkStatus();
+}
+
+absl::Status FileRegistry::CheckNothingNeedsTheKey() const {
+  ASSIGN_OR_RETURN(std::vector<std::string> names, io_.files.List(options_.data_directory + "/repositories"));
+  for (const std::string& name : names) {
+    if (!CheckRepositoryName(name).ok()) continue;
+    absl::Status config = io_.files.Stat(Folder(name) + "/config").status();
+    if (absl::IsNotFound(config)) continue;
+    RETURN_IF_ERROR(config);
+    return absl::DataLossError(absl::StrCat(options_.data_directory,
+                                            "/server.key is missing, and without it no repository opens, such as ",
+                                            name, ": restore it from a copy"));
+  }
   return absl::OkStatus();
 }
 
@@ -81,6 +96,9 @@ std::shared_ptr<HostedRepository> FileRegistry::OpenHosted(const std::string& na
 absl::Status FileRegistry::OpenParts(const std::string& name, HostedRepository::Parts& parts) {
   const std::string folder = Folder(name);
   absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
+  if (absl::IsNotFound(config_bytes.status())) {
+    return absl::DataLossError(absl::StrCat("the repository's config is missing: ", config_bytes.status().message()));
+  }
   RETURN_IF_ERROR(config_bytes.status());
   ASSIGN_OR_RETURN(RepositoryConfig config, DecodeRepositoryConfig(*config_bytes, server_key_));
   parts.id = config.id;
@@ -135,35 +153,41 @@ absl::Status FileRegistry::OpenAndList(const std::string& name) {
 absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
-  if (std::shared_ptr<HostedRepository> hosted = Hosted(request.name)) {
-    if (hosted->id() != request.id) {
-      return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
-    }
-    return hosted->error().ok() ? absl::OkStatus() : OpenAndList(request.name);
+  std::shared_ptr<HostedRepository> hosted = Hosted(request.name);
+  if (!hosted || !hosted->error().ok()) {
+    // An earlier attempt may have come as far as the config, although its client heard of an error.
+    absl::Status config = io_.files.Stat(Folder(request.name) + "/config").status();
+    if (absl::IsNotFound(config)) return CreateAnew(request);
+    RETURN_IF_ERROR(config);
+    OpenAndList(request.name).IgnoreError();
+    hosted = Hosted(request.name);
   }
+  // Whose it is cannot be told: its error says more than that the name is taken.
+  if (hosted->id().IsZero() && !hosted->error().ok()) {
+    return Annotate(hosted->error(), absl::StrCat("repository ", request.name, " exists, but does not open"));
+  }
+  if (hosted->id() != request.id) {
+    return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
+  }
+  return hosted->error();
+}
+
+absl::Status FileRegistry::CreateAnew(const NewRepository& request) {
   const std::string folder = Folder(request.name);
   RETURN_IF_ERROR(io_.files.MakeDirectories(folder));
-  // An earlier attempt may have come that far, although its client heard of an error.
-  absl::StatusOr<std::string> config_bytes = ReadWholeFile(io_.files, folder + "/config", kConfigBytesMax);
-  if (config_bytes.ok()) {
-    absl::StatusOr<RepositoryConfig> known = DecodeRepositoryConfig(*config_bytes, server_key_);
-    if (known.ok() && known->id == request.id) return OpenAndList(request.name);
-  }
-  // `config` comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
   ASSIGN_OR_RETURN(const bool unfinished, IsUnfinished(request.name));
-  if (unfinished) RETURN_IF_ERROR(RemoveUnfinished(request.name));
-  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
-  absl::Status created = StoredKeys(*store).Create(request.settings, request.key_slots, request.keyring);
-  if (absl::IsAlreadyExists(created)) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        folder,
-        " holds the rest of a repository that was not created completely, or whose config is gone: move it away"));
+  if (!unfinished) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(folder, " holds the rest of a repository whose config is gone: move it away"));
   }
-  RETURN_IF_ERROR(created);
+  RETURN_IF_ERROR(RemoveUnfinished(request.name));
+  ASSIGN_OR_RETURN(std::unique_ptr<FileBlobStore> store, FileBlobStore::Open(io_, folder + "/storage"));
+  RETURN_IF_ERROR(StoredKeys(*store).Create(request.settings, request.key_slots, request.keyring));
   RepositoryConfig config;
   config.id = request.id;
   config.aead = request.aead;
   config.catalog_key = request.catalog_key;
+  // It comes last: without it the folder is no repository, and a crash in between leaves nothing that counts.
   RETURN_IF_ERROR(
       WriteFileAtomically(io_, folder + "/config", EncodeRepositoryConfig(config, server_key_, io_.random)));
   // It exists from here on, also when it cannot be opened now.
