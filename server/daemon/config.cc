@@ -41,7 +41,8 @@ absl::StatusOr<DaemonConfig> LoadDaemonConfig(const std::string& path) {
       RETURN_IF_ERROR(ReadString(path, node, &config.data_directory));
     } else if (name == "socket") {
       RETURN_IF_ERROR(ReadString(path, node, &config.socket));
-    } else if (name == "http" && node.is_table()) {
+    } else if (name == "http") {
+      if (!node.is_table()) return At(path, node.source(), "a table is expected");
       for (auto&& [inner, value] : *node.as_table()) {
         const std::string inner_name(inner.str());
         if (inner_name == "socket") {
