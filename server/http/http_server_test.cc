@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "core/base/status_testing.h"
 #include "httplib.h"
 
@@ -57,6 +59,8 @@ class HttpServerTest : public ::testing::Test {
     address.sun_family = AF_UNIX;
     std::strcpy(address.sun_path, options_.unix_socket.c_str());
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    const timeval limit{10, 0};
+    EXPECT_EQ(::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
     return fd;
   }
   static std::string Exchange(int fd, std::string_view request) {
@@ -265,15 +269,19 @@ TEST_F(HttpServerTest, ClientsThatDripBytesAreCutOff) {
   options_.io_timeout = absl::Milliseconds(400);
   ASSERT_OK(Start());
   const int fd = Connect();
-  std::thread drip([fd] {
-    for (int i = 0; i < 30; ++i) {
-      if (::send(fd, "G", 1, MSG_NOSIGNAL) != 1) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  bool cut_off = false;
+  std::thread drip([fd, &cut_off] {
+    // Longer than the client below waits.
+    for (int i = 0; i < 200 && !cut_off; ++i) {
+      (void)::send(fd, "G", 1, MSG_NOSIGNAL);
+      pollfd p{fd, POLLIN, 0};
+      cut_off = ::poll(&p, 1, 50) > 0;
     }
   });
   auto res = Client().Get("/version");  // the only worker gets free in time
   EXPECT_TRUE(res);
   drip.join();
+  EXPECT_TRUE(cut_off);
   ::close(fd);
 }
 
@@ -281,19 +289,26 @@ TEST_F(HttpServerTest, ConnectionsAboveTheQueueAreClosed) {
   options_.workers = 1;
   options_.queued_connections_max = 2;
   options_.io_timeout = absl::Seconds(30);
+  absl::Notification busy, go_on;
+  routes_.push_back({"GET", "/busy", [&](const HttpRequest&) {
+                       busy.Notify();
+                       go_on.WaitForNotification();
+                       return HttpReply{200, "text/plain", "done"};
+                     }});
   ASSERT_OK(Start());
-  std::vector<int> hanging;
-  for (int i = 0; i < 6; ++i) {
-    hanging.push_back(Connect());
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  int closed = 0;
-  for (int fd : hanging) {
-    char c;
-    if (::recv(fd, &c, 1, MSG_DONTWAIT) == 0) ++closed;
-  }
-  EXPECT_EQ(closed, 3);
-  for (int fd : hanging) ::close(fd);
+  const int first = Connect();
+  constexpr std::string_view kRequest = "GET /busy HTTP/1.1\r\nHost: x\r\n\r\n";
+  (void)::send(first, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+  busy.WaitForNotification();
+  std::vector<int> others;
+  for (int i = 0; i < 5; ++i) others.push_back(Connect());
+  char c;
+  for (int i = 2; i < 5; ++i) EXPECT_EQ(::recv(others[i], &c, 1, 0), 0) << i;
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(::recv(others[i], &c, 1, MSG_DONTWAIT), -1) << i;
+  go_on.Notify();
+  EXPECT_THAT(ReadAll(first), HasSubstr("done"));
+  EXPECT_THAT(Exchange(others[0], "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"), HasSubstr("1.2.3")) << "it had waited";
+  for (int i = 1; i < 5; ++i) ::close(others[i]);
 }
 
 TEST_F(HttpServerTest, StopsWhileClientsHang) {
@@ -301,8 +316,15 @@ TEST_F(HttpServerTest, StopsWhileClientsHang) {
   ASSERT_OK(Start());
   std::vector<int> hanging;
   for (int i = 0; i < 10; ++i) hanging.push_back(Connect());
-  for (int fd : hanging) (void)::send(fd, "GET /version HTTP/1.1\r\nX: ", 26, MSG_NOSIGNAL);
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  constexpr std::string_view kRequest =
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+  for (int fd : hanging) (void)::send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+  // Every worker has the header of one and waits for a body.
+  for (int i = 0; i < options_.workers; ++i) {
+    char reply[64] = "";
+    EXPECT_GT(::recv(hanging[i], reply, sizeof(reply) - 1, 0), 0);
+    EXPECT_THAT(std::string(reply), HasSubstr("100 Continue"));
+  }
   const auto start = std::chrono::steady_clock::now();
   server_->Stop();
   server_->Stop();
