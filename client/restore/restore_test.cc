@@ -8,10 +8,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <latch>
+#include <thread>
 
+#include "absl/strings/str_format.h"
 #include "client/restore/fake_snapshot.h"
 #include "core/base/status_testing.h"
 
@@ -905,6 +909,146 @@ TEST_F(RestoreTest, AFullDiskEndsTheRestore) {
   EXPECT_THAT(RestorePath(), StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_THAT(List(""), IsEmpty());
   EXPECT_EQ(std::system(("umount " + options_.target).c_str()), 0);
+}
+
+// Everything below a directory: "path mode uid:gid".
+std::vector<std::string> ModesAndOwners(const std::string& top) {
+  std::vector<std::string> out;
+  auto add = [&](const std::string& path) {
+    struct stat st = {};
+    EXPECT_EQ(::lstat(path.c_str(), &st), 0) << path;
+    out.push_back(absl::StrFormat("%s %o %d:%d", path.substr(top.size()), st.st_mode, st.st_uid, st.st_gid));
+  };
+  add(top);
+  for (const auto& e : std::filesystem::recursive_directory_iterator(top)) add(e.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+TEST_F(RestoreTest, ModesAndOwnersAreThoseOfTheSnapshotUnderEveryUmask) {
+  snapshot_.Put("", EntryType::kDirectory, 0777);
+  for (const char* dir : {"there", "made"}) {
+    snapshot_.Put(dir, EntryType::kDirectory, 0775);
+    for (uint32_t mode : {0777u, 0666u, 0644u, 0070u, 0007u, 0u, 06755u}) {
+      auto at = [&](const char* what) { return absl::StrFormat("%s/%s-%o", dir, what, mode); };
+      snapshot_.PutInBundle(at("slice"), "content", mode);
+      snapshot_.PutInBundle(at("xattr"), "content", mode).xattrs = {{"user.a", "value"}};
+      snapshot_.PutChunked(at("pieces"), {"one", "two"}, mode);
+      snapshot_.Put(at("none"), EntryType::kFile, mode);
+      snapshot_.Put(at("fifo"), EntryType::kFifo, mode);
+      // The iterator of this test and an ordinary user want to read it.
+      snapshot_.Put(at("dir"), EntryType::kDirectory, mode | 0500);
+      snapshot_.PutInBundle(at("dir") + "/f", "content", mode);
+    }
+  }
+  snapshot_.EndBundle();
+  if (geteuid() == 0) {
+    for (auto& [key, slot] : snapshot_.entries) {
+      if (key.size() % 3 != 0) slot.second.uid = 1001;
+      if (key.size() % 2 != 0) slot.second.gid = 1002;
+    }
+  }
+  auto restore_under = [&](mode_t mask) {
+    const std::string target = options_.target;
+    options_.target += absl::StrFormat("-%o", mask);
+    std::filesystem::create_directories(At("there"));
+    const mode_t before = ::umask(mask);
+    const RestoreStats stats = RestoreAll();
+    EXPECT_EQ(::umask(before), mask) << "of the whole process, which is not ours";
+    EXPECT_EQ(stats.errors(), 0u) << observer_->Describe();
+    std::vector<std::string> found = ModesAndOwners(options_.target);
+    if (options_.owner) {
+      for (const auto& [key, slot] : snapshot_.entries) {
+        std::string path;
+        for (const std::string& name : slot.first) path += name + "/";
+        const struct stat st = Stat(path + slot.second.name);
+        EXPECT_EQ(st.st_mode & 07777, slot.second.mode) << path << slot.second.name;
+        EXPECT_EQ(st.st_uid, slot.second.uid) << path << slot.second.name;
+        EXPECT_EQ(st.st_gid, slot.second.gid) << path << slot.second.name;
+      }
+    }
+    options_.target = target;
+    return found;
+  };
+  auto restore_under_each = [&] {
+    const std::vector<std::string> without = restore_under(0);
+    EXPECT_GT(without.size(), 100u);
+    for (mode_t mask : {022, 077, 0777}) EXPECT_EQ(restore_under(mask), without) << absl::StrFormat("umask %o", mask);
+  };
+  restore_under_each();
+  EXPECT_TRUE(AsOrdinaryUser([&] {
+    options_.target += "-ordinary";
+    options_.owner = false;
+    restore_under_each();
+  }));
+}
+
+TEST_F(RestoreTest, SeveralAtOnceInOneProcessEachDoWhatTheyWereAsked) {
+  constexpr uint64_t kHole = 4 * kMiB;
+  snapshot_.Put("d", EntryType::kDirectory, 0755);
+  for (int i = 0; i < 200; ++i) {
+    snapshot_.PutInBundle(absl::StrCat("d/", i, i % 2 != 0 ? ".o" : ".c"), absl::StrCat("content ", i));
+  }
+  snapshot_.PutInBundle("there", "new");
+  snapshot_.EndBundle();
+  Entry& holes = snapshot_.PutChunked("holes", {"0123456789"});
+  holes.holes = {{5, kHole}};
+  holes.size += kHole;
+  const std::vector<std::string> large = Pieces(12, 1 << 20);
+  snapshot_.PutChunked("large", large);
+  // None goes on before all are in the middle.
+  std::latch all_walk(3);
+  snapshot_.before_entry = [&](const Entry& e) {
+    if (e.name == "holes") all_walk.arrive_and_wait();
+  };
+  struct Run {
+    RestoreOptions options;
+    Observer observer;
+    absl::StatusOr<RestoreStats> stats;
+  };
+  std::array<Run, 3> runs;
+  const std::string target = options_.target;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    runs[i].options.target = absl::StrCat(target, i);
+    options_.target = runs[i].options.target;
+    Write("there", "old");
+  }
+  runs[0].options.overwrite = OverwriteMode::kAlways;
+  runs[1].options.overwrite = OverwriteMode::kSkip;
+  runs[1].options.sparse = false;
+  runs[1].options.filter = [](const Components& path, bool) {
+    return path.back().ends_with(".o") ? FilterResult::kLeaveOut : FilterResult::kRestore;
+  };
+  runs[2].options.overwrite = OverwriteMode::kNever;
+  runs[2].options.verify = true;
+  runs[2].options.file_digest_key = snapshot_.digest_key;
+  std::vector<std::thread> threads;
+  for (Run& run : runs) {
+    threads.emplace_back([&] { run.stats = Restore(snapshot_, {}, run.options, run.observer); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Run& run : runs) {
+    const bool is_filtered = run.options.filter != nullptr;
+    const bool is_replaced = run.options.overwrite == OverwriteMode::kAlways;
+    options_.target = run.options.target;
+    ASSERT_OK(run.stats);
+    EXPECT_EQ(run.stats->files, (is_filtered ? 100u : 200u) + 2 + is_replaced);
+    EXPECT_EQ(run.stats->left_out, is_filtered ? 100u : 0u);
+    EXPECT_EQ(run.stats->skipped, run.options.overwrite == OverwriteMode::kSkip ? 1u : 0u);
+    EXPECT_EQ(run.stats->verified, run.options.verify ? 202u : 0u);
+    EXPECT_EQ(Read("there"), is_replaced ? "new" : "old");
+    if (run.options.overwrite == OverwriteMode::kNever) {
+      EXPECT_THAT(run.observer.Paths(RestoreProblemKind::kTarget), ElementsAre("/there"));
+    } else {
+      EXPECT_THAT(run.observer.problems, IsEmpty()) << run.observer.Describe();
+    }
+    EXPECT_EQ(List("d").size(), is_filtered ? 100u : 200u);
+    EXPECT_EQ(Read("d/198.c"), "content 198");
+    EXPECT_EQ(Exists("d/199.o"), !is_filtered);
+    EXPECT_TRUE(Read("large") == Join(large));
+    EXPECT_TRUE(Read("holes") == "01234" + std::string(kHole, '\0') + "56789");
+    EXPECT_EQ(Stat("holes").st_blocks * 512 >= static_cast<int64_t>(kHole), !run.options.sparse);
+  }
 }
 
 }  // namespace
