@@ -1,34 +1,8 @@
 #include "client/restore/metadata.h"
 
-#include <grp.h>
-#include <pwd.h>
-
 #include <algorithm>
-#include <cerrno>
 
 namespace holdfast {
-namespace {
-
-int64_t UserNumber(const std::string& name) {
-  char buffer[4096];
-  struct passwd record, *found = nullptr;
-  if (::getpwnam_r(name.c_str(), &record, buffer, sizeof(buffer), &found) != 0 || found == nullptr) return -1;
-  return record.pw_uid;
-}
-
-int64_t GroupNumber(const std::string& name) {
-  char buffer[4096];
-  std::string large;
-  struct group record, *found = nullptr;
-  int error = ::getgrnam_r(name.c_str(), &record, buffer, sizeof(buffer), &found);
-  if (error == ERANGE) {  // a group of many members
-    large.resize(1 << 20);
-    error = ::getgrnam_r(name.c_str(), &record, large.data(), large.size(), &found);
-  }
-  return error == 0 && found != nullptr ? static_cast<int64_t>(record.gr_gid) : -1;
-}
-
-}  // namespace
 
 bool GivesRights(const Metadata& m) {
   if ((m.mode & 06000) != 0) return true;
@@ -57,16 +31,8 @@ Metadata MetadataMaker::For(const Entry& entry) {
   m.gid = entry.gid;
   m.mtime = entry.mtime;
   if (by_name_) {
-    if (!entry.owner_name.empty()) {
-      auto [it, is_new] = users_.try_emplace(entry.owner_name, -1);
-      if (is_new) it->second = UserNumber(entry.owner_name);
-      if (it->second >= 0) m.uid = static_cast<uint32_t>(it->second);
-    }
-    if (!entry.group_name.empty()) {
-      auto [it, is_new] = groups_.try_emplace(entry.group_name, -1);
-      if (is_new) it->second = GroupNumber(entry.group_name);
-      if (it->second >= 0) m.gid = static_cast<uint32_t>(it->second);
-    }
+    if (!entry.owner_name.empty()) m.uid = names_.UserId(entry.owner_name).value_or(entry.uid);
+    if (!entry.group_name.empty()) m.gid = names_.GroupId(entry.group_name).value_or(entry.gid);
   }
   if (xattrs_ && !entry.xattrs.empty()) m.xattrs = std::make_unique<std::vector<Xattr>>(entry.xattrs);
   return m;

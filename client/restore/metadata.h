@@ -4,10 +4,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "client/owners/owner_names.h"
 #include "client/restore/restore_options.h"
 #include "core/tree/entry.h"
 
@@ -41,7 +40,7 @@ class MetadataMaker {
  private:
   const bool by_name_;
   const bool xattrs_;
-  absl::flat_hash_map<std::string, int64_t> users_, groups_;  // -1: unknown here
+  OwnerNames names_;
 };
 
 }  // namespace holdfast
