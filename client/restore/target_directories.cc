@@ -79,11 +79,16 @@ absl::StatusOr<std::unique_ptr<TargetDirectories>> TargetDirectories::Open(Resto
     if (error) {
       return TargetErrno(error.value(), "make the directories above " + path);
     }
-    if (target->MakeClosed(AT_FDCWD, path.c_str()) != 0 && errno != EEXIST) return Errno("make directory " + path);
-    target->root_existed_ = false;
+    if (target->MakeClosed(AT_FDCWD, path.c_str()) == 0) {
+      target->root_existed_ = false;
+    } else if (errno != EEXIST) {
+      return Errno("make directory " + path);
+    }
     target->root_fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   }
-  if (target->root_fd_ < 0) return Errno("open target directory " + path);
+  struct stat st;
+  if (target->root_fd_ < 0 || ::fstat(target->root_fd_, &st) != 0) return Errno("open target directory " + path);
+  if (!CanBeJustMade(st.st_mode, st.st_uid, target->euid_)) target->root_existed_ = true;
   struct rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     target->open_max_ = std::clamp<uint64_t>(limit.rlim_cur / 4, 16, 512);
@@ -152,6 +157,8 @@ absl::StatusOr<DirRef> TargetDirectories::MakeDirectory(const DirRef& parent, Pi
     ::close(fd);
     return status;
   }
+  // Whoever may write the directory above can have put something else there since.
+  if (parent->existed() && !CanBeJustMade(st.st_mode, st.st_uid, euid_)) existed = true;
   if (existed && euid_ != 0 && metadata.has_value()) {
     // One's own read-only directory, as an earlier restore leaves it. Its mode comes with the metadata.
     if (st.st_uid == euid_ && (st.st_mode & 0700) != 0700) ::fchmod(fd, 0700);

@@ -32,6 +32,12 @@ struct Owner {
   bool operator==(const Owner&) const = default;
 };
 
+// What was opened under a name where a directory was just made can be that directory: it is ours, and closed. Setgid
+// may come from the directory above.
+constexpr bool CanBeJustMade(uint32_t mode, uint32_t uid, uint32_t euid) {
+  return uid == euid && (mode & 05777 & ~0700u) == 0;
+}
+
 // One directory; see DirRef.
 class TargetDirectory {
  public:

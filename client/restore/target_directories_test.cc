@@ -122,6 +122,48 @@ TEST_F(TargetDirectoriesTest, LearnWhomNewFilesBelongToOnlyWhereNobodyChangesIt)
   EXPECT_EQ(made->creation_owner(), (Owner{1, 2}));
 }
 
+TEST_F(TargetDirectoriesTest, OnlyWhatIsOursAndClosedCanBeJustMade) {
+  for (uint32_t mode : {0700u, 0u, 0500u, 02700u}) {
+    EXPECT_TRUE(CanBeJustMade(S_IFDIR | mode, 1000, 1000)) << std::oct << mode;
+    EXPECT_FALSE(CanBeJustMade(S_IFDIR | mode, 1001, 1000)) << std::oct << mode;
+  }
+  for (uint32_t mode : {0777u, 0710u, 0720u, 0701u, 04700u, 01700u}) {
+    EXPECT_FALSE(CanBeJustMade(S_IFDIR | mode, 1000, 1000)) << std::oct << mode;
+  }
+}
+
+// To whoever opened the target as root, what an ordinary user makes looks like what he put in place of ours.
+TEST_F(TargetDirectoriesTest, ADirectoryOfSomebodyElseIsNotTakenForOneJustMade) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  std::filesystem::create_directories(options_.target);
+  ASSERT_EQ(::chmod(options_.target.c_str(), 0777), 0);
+  Open();
+  ASSERT_EQ(::seteuid(65534), 0);
+  DirRef theirs = MakeDir(root_, "theirs");
+  ASSERT_EQ(::seteuid(0), 0);
+  EXPECT_EQ(Stat("theirs").st_uid, 65534u);
+  EXPECT_TRUE(theirs->existed());
+  DirRef below = MakeDir(theirs, "ours");
+  EXPECT_FALSE(below->existed());
+}
+
+TEST_F(TargetDirectoriesTest, OneJustMadeIsOursAlsoBelowSetgid) {
+  std::filesystem::create_directories(options_.target);
+  ASSERT_EQ(::chmod(options_.target.c_str(), 02755), 0);
+  Open();
+  DirRef made = MakeDir(root_, "made");
+  EXPECT_FALSE(made->existed());
+  EXPECT_EQ(Stat("made").st_mode & 0777, 0700u);
+}
+
+TEST_F(TargetDirectoriesTest, TheTargetExistedOnlyWhenItWasNotMade) {
+  Open();
+  EXPECT_FALSE(root_->existed());
+  root_ = DirRef();
+  Open();
+  EXPECT_TRUE(root_->existed());
+}
+
 TEST_F(TargetDirectoriesTest, SayWhyTheTargetCannotBe) {
   RestoreOptions options;
   RestoreRun run(options, observer_);
