@@ -49,6 +49,11 @@ struct GrpcServer::Impl {
   TransferService transfer;
   std::unique_ptr<grpc::Server> server;
   struct stat bound {};  // the socket as we made it
+
+  bool OwnsSocket() const {
+    struct stat now {};
+    return ::stat(socket.c_str(), &now) == 0 && now.st_dev == bound.st_dev && now.st_ino == bound.st_ino;
+  }
 };
 
 GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -95,14 +100,19 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const std::string&
 
 void GrpcServer::Stop() {
   if (!impl_->server) return;
+  // gRPC removes whatever socket is at the path by then. That of a server which took over is kept by a second name.
+  const std::string kept = impl_->socket + ".kept";
+  bool is_kept = false;
+  if (!impl_->OwnsSocket()) {
+    ::unlink(kept.c_str());
+    is_kept = ::link(impl_->socket.c_str(), kept.c_str()) == 0;
+  }
   impl_->server->Shutdown(std::chrono::system_clock::now() + kStreamsEndWithin);
   impl_->server->Wait();
   impl_->server.reset();
-  struct stat now {};
-  if (::stat(impl_->socket.c_str(), &now) == 0 && now.st_dev == impl_->bound.st_dev &&
-      now.st_ino == impl_->bound.st_ino) {
-    ::unlink(impl_->socket.c_str());
-  }
+  if (!is_kept) return;
+  // Does not replace that of yet another server.
+  if (::link(kept.c_str(), impl_->socket.c_str()) == 0 || errno == EEXIST) ::unlink(kept.c_str());
 }
 
 }  // namespace holdfast

@@ -209,6 +209,19 @@ TEST_F(GrpcServerTest, StopsWhenItIsDestroyed) {
   EXPECT_FALSE(SocketIsThere());
 }
 
+TEST_F(GrpcServerTest, StoppingLeavesTheSocketOfTheServerThatTookOver) {
+  auto server = Start();
+  ASSERT_OK(server);
+  ASSERT_EQ(::unlink(socket_.c_str()), 0);
+  auto next = GrpcServer::Start(socket_, registry_, "next");
+  ASSERT_OK(next);
+  (*server)->Stop();
+  EXPECT_THAT(Version(), IsOkAndHolds("next"));
+  EXPECT_FALSE(std::filesystem::exists(socket_ + ".kept"));
+  (*next)->Stop();
+  EXPECT_FALSE(SocketIsThere());
+}
+
 TEST_F(GrpcServerTest, StoppingCutsStreamsOffAndKeepsWhatTheyUploaded) {
   auto server = Start();
   ASSERT_OK(server);
