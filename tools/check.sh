@@ -57,7 +57,7 @@ step_format() {
 step_layering() { tools/check_layering.sh; }
 
 step_clang() {
-  bazel build --config=clang --config=werror --features=layering_check \
+  bazel build --keep_going --config=clang --config=werror --features=layering_check \
     --repo_env=CC="$PWD/tools/build/clang.sh" "${targets[@]}"
 }
 
