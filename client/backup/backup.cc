@@ -111,8 +111,7 @@ absl::Status BackupRun::OpenBase() {
   return absl::OkStatus();
 }
 
-// --- Walk
-// -------------------------------------------------------------------------------------------------------------
+// --- Walk ------------------------------------------------------------------------------------------------------------
 
 absl::Status BackupRun::Walk() {
   ASSIGN_OR_RETURN(std::unique_ptr<Scanner> scanner, source_.Scan(options_.scan, &report_));

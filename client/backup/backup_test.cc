@@ -242,8 +242,7 @@ TEST_F(BackupTest, ReadsAgainWhatMayHaveChangedUnseen) {
   EXPECT_EQ(MustRun().statistics.files_read(), 1u);
 }
 
-// --- Faults of the source
-// ---------------------------------------------------------------------------------------------
+// --- Faults of the source --------------------------------------------------------------------------------------------
 
 TEST_F(BackupTest, AnUnreadableFileIsNamedAndTheOthersAreStored) {
   AddTree();
@@ -328,8 +327,7 @@ TEST_F(BackupTest, AnEntryThatNoPageMayHoldIsNamed) {
   EXPECT_FALSE(ReadBack(result.id).entries.contains("link"));
 }
 
-// --- Attributes, holes and links
-// --------------------------------------------------------------------------------------
+// --- Attributes, holes and links -------------------------------------------------------------------------------------
 
 TEST_F(BackupTest, KeepsAttributesLargeOnesAside) {
   AddTree();
@@ -450,8 +448,7 @@ TEST_F(BackupTest, ANameThatWasAddedToAnUnchangedFileIsNotRead) {
   EXPECT_EQ(ReadBack(second.id).contents["c"], Bytes("a"));
 }
 
-// --- The previous snapshot
-// --------------------------------------------------------------------------------------------
+// --- The previous snapshot -------------------------------------------------------------------------------------------
 
 TEST_F(BackupTest, ASnapshotOfAnotherAgentIsNoBase) {
   AddTree();
@@ -523,8 +520,7 @@ TEST_F(BackupTest, ABundleThatIsMostlyDeadIsWrittenAnew) {
   EXPECT_EQ(read.contents["d/small9"], Bytes("d/small9"));
 }
 
-// --- The server
-// -------------------------------------------------------------------------------------------------------
+// --- The server ------------------------------------------------------------------------------------------------------
 
 TEST_F(BackupTest, AServerThatGoesAwayEndsTheBackupWhereverItIs) {
   AddTree();

@@ -38,8 +38,7 @@ Entry EntryOf(const SourceStat& stat) {
   return e;
 }
 
-// --- Is it unchanged?
-// -------------------------------------------------------------------------------------------------
+// --- Is it unchanged? ------------------------------------------------------------------------------------------------
 
 TEST(IsUnchangedTest, TheSameStatIsUnchanged) { EXPECT_TRUE(IsUnchanged(EntryOf(Stat()), Stat())); }
 
@@ -121,8 +120,7 @@ TEST(MayChangeUnseenTest, TimesNearTheStartMay) {
   EXPECT_FALSE(MayChangeUnseen(stat, start));
 }
 
-// --- The snapshot
-// -----------------------------------------------------------------------------------------------------
+// --- The snapshot ----------------------------------------------------------------------------------------------------
 
 class BaseSnapshotTest : public testing::Test {
  protected:

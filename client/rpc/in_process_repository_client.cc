@@ -67,8 +67,7 @@ absl::StatusOr<std::shared_ptr<HostedRepository>> InProcessRepositoryClient::Fin
   return registry_.Find(repository);
 }
 
-// --- Control
-// ----------------------------------------------------------------------------------------------------------
+// --- Control ---------------------------------------------------------------------------------------------------------
 
 absl::StatusOr<v1::GetServerInfoReply> InProcessRepositoryClient::GetServerInfo() {
   RETURN_IF_ERROR(Before("GetServerInfo"));
@@ -162,8 +161,7 @@ absl::Status InProcessRepositoryClient::DeleteSnapshot(const std::string& reposi
   return hosted->engine().DeleteSnapshot(kWho, id, reason);
 }
 
-// --- Sessions
-// ---------------------------------------------------------------------------------------------------------
+// --- Sessions --------------------------------------------------------------------------------------------------------
 
 absl::StatusOr<v1::OpenSessionReply> InProcessRepositoryClient::OpenSession(const v1::OpenSessionRequest& request) {
   ASSIGN_OR_RETURN(auto hosted, Find("OpenSession", request.repository()));
@@ -210,8 +208,7 @@ absl::Status InProcessRepositoryClient::CloseSession(const std::string& reposito
   return hosted->engine().CloseSession(kWho, id);
 }
 
-// --- Streams
-// ----------------------------------------------------------------------------------------------------------
+// --- Streams ---------------------------------------------------------------------------------------------------------
 
 // The server answers at once; answers wait here to be received. An error ends the stream, and is the answer to all that
 // follows.

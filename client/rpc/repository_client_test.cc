@@ -128,8 +128,7 @@ class RepositoryClientTest : public testing::TestWithParam<Way> {
 INSTANTIATE_TEST_SUITE_P(, RepositoryClientTest, testing::Values(Way::kInProcess, Way::kGrpc),
                          [](const auto& info) { return info.param == Way::kGrpc ? "Grpc" : "InProcess"; });
 
-// --- Repositories and keys
-// --------------------------------------------------------------------------------------------
+// --- Repositories and keys -------------------------------------------------------------------------------------------
 
 TEST_P(RepositoryClientTest, SaysWhatTheServerIs) {
   auto info = client().GetServerInfo();
@@ -192,8 +191,7 @@ TEST_P(RepositoryClientTest, SaysThatARepositoryIsNotThere) {
   EXPECT_THAT(client().OpenSession(open), StatusIs(absl::StatusCode::kNotFound));
 }
 
-// --- Snapshots
-// --------------------------------------------------------------------------------------------------------
+// --- Snapshots -------------------------------------------------------------------------------------------------------
 
 TEST_P(RepositoryClientTest, ListsSnapshotsInPagesAndByPrefix) {
   std::vector<ManifestId> ids;
@@ -244,8 +242,7 @@ TEST_P(RepositoryClientTest, GivesManifestsUntilTheyAreDeleted) {
   EXPECT_THAT(client().GetManifest(kRepository, id), StatusIs(absl::StatusCode::kNotFound));
 }
 
-// --- Sessions
-// ---------------------------------------------------------------------------------------------------------
+// --- Sessions --------------------------------------------------------------------------------------------------------
 
 TEST_P(RepositoryClientTest, CommitsWhatWasUploaded) {
   v1::OpenSessionReply session = Open();
@@ -308,8 +305,7 @@ TEST_P(RepositoryClientTest, KnowsOnlyOpenSessions) {
   EXPECT_THAT(client().NewUploadTransport(kRepository, session), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
-// --- Uploads
-// ----------------------------------------------------------------------------------------------------------
+// --- Uploads ---------------------------------------------------------------------------------------------------------
 
 TEST_P(RepositoryClientTest, AnswersEveryMessageInOrder) {
   auto transport = Attach(Open());
@@ -371,8 +367,7 @@ TEST_P(RepositoryClientTest, APageWhoseChildIsNotThereIsRefused) {
   EXPECT_FALSE(transport->Receive().ok());
 }
 
-// --- Reading
-// ----------------------------------------------------------------------------------------------------------
+// --- Reading ---------------------------------------------------------------------------------------------------------
 
 class Collector : public RecordSink {
  public:
@@ -438,8 +433,7 @@ TEST_P(RepositoryClientTest, ChunksComeOpenedThroughAChunkSource) {
   EXPECT_THAT(FetchOne(source, Ref("absent")), StatusIs(absl::StatusCode::kNotFound));
 }
 
-// --- Only over the network
-// --------------------------------------------------------------------------------------------
+// --- Only over the network -------------------------------------------------------------------------------------------
 
 class GrpcRepositoryClientTest : public testing::Test {
  protected:

@@ -87,9 +87,8 @@ IgnorePattern::IgnorePattern(std::string_view line) {
   }
   if (!name_only_ && line.starts_with('/')) line.remove_prefix(1);
   size_t n = LiteralLength(line);
-  // A name pattern is matched as a whole; of a path pattern git matches the literal beginning first
-  // and then treats the rest as a pattern of its own, which is visible in where "**" counts as a
-  // whole component.
+  // A name pattern is matched as a whole; of a path pattern git matches the literal beginning first and then treats the
+  // rest as a pattern of its own, which is visible in where "**" counts as a whole component.
   if (!name_only_ || n == line.size()) {
     literal_ = line.substr(0, n);
     line.remove_prefix(n);
@@ -198,9 +197,8 @@ bool IgnorePattern::MatchOne(const Token& token, uint8_t byte) const {
   }
 }
 
-// On a mismatch it is enough to let the nearest star take one byte more and, when that star meets a
-// '/', the nearest star of the slash-crossing kinds: what an earlier one could take, a later one
-// can take as well.
+// On a mismatch it is enough to let the nearest star take one byte more and, when that star meets a '/', the nearest
+// star of the slash-crossing kinds: what an earlier one could take, a later one can take as well.
 bool IgnorePattern::MatchTokens(std::string_view text) const {
   constexpr size_t kNone = static_cast<size_t>(-1);
   size_t t = 0, i = 0;

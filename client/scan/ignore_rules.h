@@ -1,6 +1,5 @@
-// Exclusion patterns with the meaning git gives to a .gitignore file, to the letter (the test
-// compares with `git check-ignore`). Pure: no system calls. Immutable after construction, so any
-// thread may match.
+// Exclusion patterns with the meaning git gives to a .gitignore file, to the letter (the test compares with `git
+// check-ignore`). Pure: no system calls. Immutable after construction, so any thread may match.
 #ifndef HOLDFAST_CLIENT_SCAN_IGNORE_RULES_H_
 #define HOLDFAST_CLIENT_SCAN_IGNORE_RULES_H_
 
@@ -73,9 +72,8 @@ class IgnoreList {
   std::vector<IgnorePattern> patterns_;
 };
 
-// The lists that apply in one directory: its own, then those of the directories above, nearest
-// first. Whoever walks never enters an excluded directory; that is why nothing below one can be
-// included again.
+// The lists that apply in one directory: its own, then those of the directories above, nearest first. Whoever walks
+// never enters an excluded directory; that is why nothing below one can be included again.
 class IgnoreChain {
  public:
   // `directory_path`: relative to the root of the walk, "" for the root itself.

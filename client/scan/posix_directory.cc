@@ -83,8 +83,7 @@ void FromStatx(const struct statx& st, SourceStat* out) {
   out->device_minor = device ? st.stx_rdev_minor : 0;
 }
 
-// Old kernels lack statx and old container filters forbid it with EPERM: one refusal settles it for
-// the process.
+// Old kernels lack statx and old container filters forbid it with EPERM: one refusal settles it for the process.
 std::atomic<bool> statx_works{true};
 
 template <typename List, typename Get>
@@ -353,8 +352,7 @@ int PosixDirectory::Open(std::shared_ptr<SharedFd>* fd) {
 absl::StatusOr<std::unique_ptr<SourceFile>> PosixDirectory::OpenFile(std::string_view name) {
   int raw = -1;
   if (name.empty() && !root_is_directory_) {
-    // Through the descriptor we hold: the very object that was found, whatever its path names by
-    // now.
+    // Through the descriptor we hold: the very object that was found, whatever its path names by now.
     raw = open(ProcPath(root_fd_->get()).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (raw < 0) return SourceErrnoStatus(errno, "open");
   } else {
@@ -403,9 +401,8 @@ absl::StatusOr<std::vector<Xattr>> PosixDirectory::ReadXattrs(std::string_view n
   std::shared_ptr<SharedFd> fd;
   if (int e = Open(&fd); e != 0) return SourceErrnoStatus(e, "open directory");
   if (name.empty() && root_is_directory_) return XattrsOfFd(fd->get());
-  // The kernel resolves the descriptor without a path, so depth does not count; only the last
-  // component could be a link, and the l... calls do not follow that one. An O_PATH root is named
-  // by the descriptor itself.
+  // The kernel resolves the descriptor without a path, so depth does not count; only the last component could be a
+  // link, and the l... calls do not follow that one. An O_PATH root is named by the descriptor itself.
   std::string path = ProcPath(fd->get());
   if (name.empty()) {
     return CollectXattrs([&](char* buf, size_t n) { return listxattr(path.c_str(), buf, n); },

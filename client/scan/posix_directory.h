@@ -1,5 +1,5 @@
-// The Linux side of SourceDirectory and SourceFile, for the scanner and its tests. Every access
-// goes name by name from an open directory.
+// The Linux side of SourceDirectory and SourceFile, for the scanner and its tests. Every access goes name by name from
+// an open directory.
 #ifndef HOLDFAST_CLIENT_SCAN_POSIX_DIRECTORY_H_
 #define HOLDFAST_CLIENT_SCAN_POSIX_DIRECTORY_H_
 
@@ -35,8 +35,7 @@ class SharedFd {
 
 // Never follows a link and never triggers an automount. An empty name is `directory_fd` itself.
 int StatAt(int directory_fd, const char* name, SourceStat* out);
-// Read-only, never following a link, without touching the access time where we may; extra flags as
-// for open(2).
+// Read-only, never following a link, without touching the access time where we may; extra flags as for open(2).
 int OpenAt(int directory_fd, const char* name, int extra_flags, int* fd);
 
 class PosixDirectory final : public SourceDirectory, public std::enable_shared_from_this<PosixDirectory> {

@@ -130,8 +130,7 @@ void PosixScanner::Erase(Position position) {
   work_.erase(position);
 }
 
-// Starts the first subdirectory that waits in `branch`: a busy node in front of it. end() if none
-// was left.
+// Starts the first subdirectory that waits in `branch`: a busy node in front of it. end() if none was left.
 PosixScanner::Position PosixScanner::StartNext(Position branch) {
   ScanBranch& b = *branch->branch;
   std::string record;
@@ -156,8 +155,8 @@ PosixScanner::Position PosixScanner::StartNext(Position branch) {
   return work_.insert(branch, WorkItem{std::move(node), nullptr});
 }
 
-// The first piece of work in key order that nobody does, marked busy; end() = none now. Without
-// room, only what the consumer needs next.
+// The first piece of work in key order that nobody does, marked busy; end() = none now. Without room, only what the
+// consumer needs next.
 PosixScanner::Position PosixScanner::TakeWork(bool room) {
   if (work_.empty()) return work_.end();
   Position head = work_.begin();

@@ -2,11 +2,10 @@
 // boundary: everything the client knows of the platform's file system on the reading side is behind
 // SourceFs.
 //
-// Paths handed to observers are raw bytes relative to the root, components joined by '/', "" = the
-// root itself. They are for people and reports; nothing is ever opened through them: every access
-// goes name by name from an open directory, never follows a symbolic link, and checks that a
-// reopened directory is still the same (device, inode), so depth and length are unlimited and a
-// directory swapped for a link is refused.
+// Paths handed to observers are raw bytes relative to the root, components joined by '/', "" = the root itself. They
+// are for people and reports; nothing is ever opened through them: every access goes name by name from an open
+// directory, never follows a symbolic link, and checks that a reopened directory is still the same (device, inode), so
+// depth and length are unlimited and a directory swapped for a link is refused.
 #ifndef HOLDFAST_CLIENT_SCAN_SCANNER_H_
 #define HOLDFAST_CLIENT_SCAN_SCANNER_H_
 
@@ -60,21 +59,20 @@ class SourceFile {
   // What fstat said when it was opened: costs nothing. Stat() asks again.
   virtual const SourceStat& OpenedStat() const = 0;
   virtual absl::StatusOr<SourceStat> Stat() = 0;
-  // The first range with data at or after `offset`; nullopt = only holes are left. Without hole
-  // support the answer is the whole rest of the file.
+  // The first range with data at or after `offset`; nullopt = only holes are left. Without hole support the answer is
+  // the whole rest of the file.
   virtual absl::StatusOr<std::optional<Range>> NextData(uint64_t offset) = 0;
   // As SourceDirectory::ReadXattrs, on the open file.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs() = 0;
 };
 
-// A directory of the tree. Handles are cheap, may be used by any thread at the same time, may
-// outlive the scanner, and hold no descriptor of their own: the process keeps the 512 most recently
-// used directories open and reopens others.
+// A directory of the tree. Handles are cheap, may be used by any thread at the same time, may outlive the scanner, and
+// hold no descriptor of their own: the process keeps the 512 most recently used directories open and reopens others.
 //
-// `name` is the name of an entry directly inside; the empty name means the directory itself (and
-// for the handle of the root entry: the root, also when it is a plain file). Errors: NOT_FOUND it
-// vanished; PERMISSION_DENIED; ABORTED it or a directory above is no longer what was listed
-// (replaced, changed type); others from errno. SourceErrno() gives the errno back.
+// `name` is the name of an entry directly inside; the empty name means the directory itself (and for the handle of the
+// root entry: the root, also when it is a plain file). Errors: NOT_FOUND it vanished; PERMISSION_DENIED; ABORTED it or
+// a directory above is no longer what was listed (replaced, changed type); others from errno. SourceErrno() gives the
+// errno back.
 class SourceDirectory {
  public:
   virtual ~SourceDirectory() = default;
@@ -85,9 +83,9 @@ class SourceDirectory {
   virtual absl::StatusOr<std::unique_ptr<SourceFile>> OpenFile(std::string_view name) = 0;
   virtual absl::StatusOr<SourceStat> Stat(std::string_view name) = 0;  // never follows a link
   virtual absl::StatusOr<std::string> ReadLink(std::string_view name) = 0;
-  // All namespaces this process may read (user, security, system ACLs, trusted as root), sorted by
-  // name; empty where the file system has none. Works for every entry type. Names and values of
-  // more than kXattrBytesReadMax in all are too many to store: some are left out then.
+  // All namespaces this process may read (user, security, system ACLs, trusted as root), sorted by name; empty where
+  // the file system has none. Works for every entry type. Names and values of more than kXattrBytesReadMax in all are
+  // too many to store: some are left out then.
   virtual absl::StatusOr<std::vector<Xattr>> ReadXattrs(std::string_view name) = 0;
 };
 
@@ -98,9 +96,9 @@ struct SourceEntry {
   // pseudo file system or own state; its SkipReason was reported), or kEntryReadFailed (a directory that this process
   // may not list; the error is reported when its turn comes).
   uint32_t flags = 0;
-  // The directory the entry is in: directory->OpenFile(name) and so on work for every entry
-  // including the root (for which name and components() are empty). All entries of one directory
-  // share one handle: compare pointers to see a change of directory.
+  // The directory the entry is in: directory->OpenFile(name) and so on work for every entry including the root (for
+  // which name and components() are empty). All entries of one directory share one handle: compare pointers to see a
+  // change of directory.
   std::shared_ptr<SourceDirectory> directory;
 };
 
@@ -157,15 +155,14 @@ struct ScanStatistics {
   uint64_t errors = 0, skipped = 0, vanished = 0;
 };
 
-// One pass over a tree in key order (docs/format.md, section 7): the root, then each directory's
-// entries sorted by raw bytes, completely, before its subdirectories in the same order. One
-// consumer. Memory does not grow with the number of files. Destroying it early is fine and stops
-// the helpers.
+// One pass over a tree in key order (docs/format.md, section 7): the root, then each directory's entries sorted by raw
+// bytes, completely, before its subdirectories in the same order. One consumer. Memory does not grow with the number of
+// files. Destroying it early is fine and stops the helpers.
 class Scanner {
  public:
   virtual ~Scanner() = default;
-  // Fills *entry (reusing its buffers) and returns true; false at the end. An error means that the
-  // root itself cannot be listed; everything else goes to the observer.
+  // Fills *entry (reusing its buffers) and returns true; false at the end. An error means that the root itself cannot
+  // be listed; everything else goes to the observer.
   virtual absl::StatusOr<bool> Next(SourceEntry* entry) = 0;
   virtual ScanStatistics statistics() const = 0;  // from the consumer's thread
 };

@@ -114,8 +114,7 @@ class ScannerTest : public ::testing::Test {
   ScanOptions options_;
 };
 
-// --- Order
-// -----------------------------------------------------------------------------------------------------------
+// --- Order -----------------------------------------------------------------------------------------------------------
 
 void NaiveKeys(const std::string& path, Components* components, std::vector<std::string>* keys) {
   DIR* dir = opendir(path.c_str());
@@ -238,8 +237,7 @@ TEST_F(ScannerTest, StopsEarlyWithoutWaiting) {
   }
 }
 
-// --- Roots
-// -----------------------------------------------------------------------------------------------------------
+// --- Roots -----------------------------------------------------------------------------------------------------------
 
 TEST_F(ScannerTest, APlainFileAsRootIsTheOnlyEntry) {
   Write("file", "contents");
@@ -268,8 +266,7 @@ TEST_F(ScannerTest, AMissingRootIsAnError) {
   EXPECT_EQ(SourceErrno(scanner.status()), ENOENT);
 }
 
-// --- Entries and handles
-// ---------------------------------------------------------------------------------------------
+// --- Entries and handles ---------------------------------------------------------------------------------------------
 
 TEST_F(ScannerTest, TellsEveryTypeAndItsAttributes) {
   Write("file", "12345");
@@ -447,8 +444,7 @@ TEST_F(ScannerTest, PathsLongerThanPathMaxWork) {
   }
 }
 
-// --- Races and errors
-// ------------------------------------------------------------------------------------------------
+// --- Races and errors ------------------------------------------------------------------------------------------------
 
 TEST_F(ScannerTest, ADirectorySwappedForALinkIsNotFollowed) {
   Mkdir("a");
@@ -587,8 +583,7 @@ TEST(ScannerWithoutPrivileges, ReportsUnreadableDirectoriesAndGoesOn) {
   EXPECT_THAT(secret, StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
-// --- What is left out
-// ------------------------------------------------------------------------------------------------
+// --- What is left out ------------------------------------------------------------------------------------------------
 
 TEST_F(ScannerTest, IgnoreFilesApplyBelowTheirDirectory) {
   Mkdir("a");

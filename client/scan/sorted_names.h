@@ -29,10 +29,9 @@ class SpillFile {
   uint64_t size_ = 0;
 };
 
-// Add() everything, Sort() once, then Next() to the end. Beyond `bytes_max`, sorted runs go to a
-// spill file and are merged while reading. If the spill file cannot be written everything stays in
-// memory: error() tells, nothing is lost. If it cannot be read, the rest of that run is lost, and
-// error() tells.
+// Add() everything, Sort() once, then Next() to the end. Beyond `bytes_max`, sorted runs go to a spill file and are
+// merged while reading. If the spill file cannot be written everything stays in memory: error() tells, nothing is lost.
+// If it cannot be read, the rest of that run is lost, and error() tells.
 class SortedNames {
  public:
   SortedNames(uint64_t bytes_max, std::string spill_directory);

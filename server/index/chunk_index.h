@@ -2,13 +2,13 @@
 // It may lag behind the storage after a crash (KvStore loses its newest batches): whoever opens it
 // compares Packs() with the storage's listing, adds what is missing, and makes it anew when a pack is gone.
 //
-// A chunk may have several locations (copies in several packs). "Committed" is a mark on the id,
-// kept for tree pages and content lists: reachable from a committed snapshot. It may be lost with
-// the tail of the kv, never gained. "Damaged": no copy is good; a new copy takes the mark away. The
-// marks of pages above such a chunk are stale then: StaleMarks() says so until MarksRenewed().
+// A chunk may have several locations (copies in several packs). "Committed" is a mark on the id, kept for tree pages
+// and content lists: reachable from a committed snapshot. It may be lost with the tail of the kv, never gained.
+// "Damaged": no copy is good; a new copy takes the mark away. The marks of pages above such a chunk are stale then:
+// StaleMarks() says so until MarksRenewed().
 //
-// Thread-safe. Blocking (disk reads; no Io events). Errors: DATA_LOSS = a damaged entry: destroy
-// the kv and rebuild; others as KvStore. Memory: about 100 bytes per pack, plus the KvStore.
+// Thread-safe. Blocking (disk reads; no Io events). Errors: DATA_LOSS = a damaged entry: destroy the kv and rebuild;
+// others as KvStore. Memory: about 100 bytes per pack, plus the KvStore.
 #ifndef HOLDFAST_SERVER_INDEX_CHUNK_INDEX_H_
 #define HOLDFAST_SERVER_INDEX_CHUNK_INDEX_H_
 
@@ -56,14 +56,12 @@ struct ChunkIndexCounters {
 
 class ChunkIndex {
  public:
-  // `kv` is borrowed and used by nobody else. An empty one is initialised; FAILED_PRECONDITION when
-  // it belongs to another repository or schema version, DATA_LOSS when damaged: in both cases the
-  // caller destroys it and rebuilds.
+  // `kv` is borrowed and used by nobody else. An empty one is initialised; FAILED_PRECONDITION when it belongs to
+  // another repository or schema version, DATA_LOSS when damaged: in both cases the caller destroys it and rebuilds.
   static absl::StatusOr<std::unique_ptr<ChunkIndex>> Open(KvStore& kv, const RepositoryId& repository);
 
-  // Atomic: all entries or none; frame numbers ascending. A pack that is already there is OK
-  // and changes nothing (INVALID_ARGUMENT when it was added with another number of records or
-  // size).
+  // Atomic: all entries or none; frame numbers ascending. A pack that is already there is OK and changes nothing
+  // (INVALID_ARGUMENT when it was added with another number of records or size).
   absl::Status AddPack(const PackSummary& pack);
   // Atomic. Absent is OK. Chunks without any location left are forgotten, with their mark.
   absl::Status RemovePack(const PackId& pack);
@@ -72,8 +70,7 @@ class ChunkIndex {
   // Ids in frame order; NOT_FOUND.
   absl::StatusOr<std::vector<ChunkId>> PackChunks(const PackId& pack) const;
 
-  // One answer per id, in order: its first location, the oldest, as a later upload cannot displace
-  // an earlier one.
+  // One answer per id, in order: its first location, the oldest, as a later upload cannot displace an earlier one.
   absl::StatusOr<std::vector<std::optional<ChunkLocation>>> Lookup(absl::Span<const ChunkId> ids) const;
   // One answer per id: every copy, oldest first; empty for an unknown id.
   absl::StatusOr<std::vector<std::vector<ChunkLocation>>> LookupAll(absl::Span<const ChunkId> ids) const;
@@ -104,8 +101,7 @@ class ChunkIndex {
 
   // Writers: one at a time, for read-modify-write. Taken before mu_.
   absl::Mutex write_mu_;
-  // Held shared by readers over reading and resolving pack numbers, exclusively while a batch and
-  // the tables change.
+  // Held shared by readers over reading and resolving pack numbers, exclusively while a batch and the tables change.
   mutable absl::Mutex mu_;
   absl::flat_hash_map<uint32_t, IndexedPack> packs_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<PackId, uint32_t> numbers_ ABSL_GUARDED_BY(mu_);

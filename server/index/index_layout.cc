@@ -20,8 +20,8 @@ std::string NumberedKey(char table, uint32_t number) {
   return key;
 }
 
-// FNV-1a, folded. RocksDB's blocks have check sums of their own; this one also notices a value
-// under a wrong key and what happened to it before it was written.
+// FNV-1a, folded. RocksDB's blocks have check sums of their own; this one also notices a value under a wrong key and
+// what happened to it before it was written.
 uint32_t CheckSum(std::string_view key, std::string_view value) {
   uint64_t h = 0xcbf29ce484222325u;
   auto mix = [&h](std::string_view s) {

@@ -1,11 +1,10 @@
-// KvStore: an ordered map of byte strings, the port below the chunk index. Implementations:
-// rocks_kv_store.h (on disk), memory_kv_store.h. Thread-safe. What it holds is disposable: a crash
-// may lose the newest batches, but never a part of a batch, and never an older batch while a newer
-// one survives. Flush() makes everything written so far survive.
+// KvStore: an ordered map of byte strings, the port below the chunk index. Implementations: rocks_kv_store.h (on disk),
+// memory_kv_store.h. Thread-safe. What it holds is disposable: a crash may lose the newest batches, but never a part of
+// a batch, and never an older batch while a newer one survives. Flush() makes everything written so far survive.
 //
-// Errors: DATA_LOSS = the stored bytes are damaged: destroy it and rebuild; RESOURCE_EXHAUSTED =
-// disk full; UNAVAILABLE = the rest. After a failed Write or Flush every later Write and Flush
-// fails with the same status until the store is opened again (reads go on).
+// Errors: DATA_LOSS = the stored bytes are damaged: destroy it and rebuild; RESOURCE_EXHAUSTED = disk full; UNAVAILABLE
+// = the rest. After a failed Write or Flush every later Write and Flush fails with the same status until the store is
+// opened again (reads go on).
 #ifndef HOLDFAST_SERVER_INDEX_KV_STORE_H_
 #define HOLDFAST_SERVER_INDEX_KV_STORE_H_
 
@@ -25,8 +24,7 @@ namespace holdfast {
 inline constexpr size_t kKvKeyBytesMax = 1024;
 inline constexpr size_t kKvValueBytesMax = 64u << 20;
 
-// Puts and deletes that happen together. A later operation on the same key wins. Deleting an absent
-// key is fine.
+// Puts and deletes that happen together. A later operation on the same key wins. Deleting an absent key is fine.
 class KvBatch {
  public:
   struct Operation {

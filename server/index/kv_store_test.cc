@@ -265,8 +265,8 @@ TEST(RocksKvStoreTest, MissingParentIsNotFound) {
   EXPECT_THAT(OpenRocksKvStore(FreshFolder("no") + "/parent/db"), StatusIs(absl::StatusCode::kNotFound));
 }
 
-// Dies without flushing: what is left is a prefix of the batches, whole ones. A program of its own,
-// as RocksDB's threads do not survive a fork.
+// Dies without flushing: what is left is a prefix of the batches, whole ones. A program of its own, as RocksDB's
+// threads do not survive a fork.
 TEST(RocksKvStoreTest, CrashKeepsAPrefixOfWholeBatches) {
   constexpr const char* kChildVariable = "HF_TEST_CRASH_PATH";
   if (const char* child_path = ::getenv(kChildVariable)) {
@@ -299,8 +299,7 @@ TEST(RocksKvStoreTest, CrashKeepsAPrefixOfWholeBatches) {
   }
 }
 
-// Each file damaged in each of several ways: open or the first full read says DATA_LOSS, or nothing
-// was lost.
+// Each file damaged in each of several ways: open or the first full read says DATA_LOSS, or nothing was lost.
 TEST(RocksKvStoreTest, DamageIsDataLossOrHarmless) {
   const std::string good = FreshFolder("good");
   std::vector<std::pair<std::string, std::string>> expected;

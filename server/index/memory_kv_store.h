@@ -22,8 +22,7 @@ class MemoryKvStore : public KvStore {
   absl::Status Flush() override;
   uint64_t ApproximateMemory() override;
 
-  // Every Write and Flush fails with this from now on, as a broken disk would (OK: heals, as
-  // reopening would).
+  // Every Write and Flush fails with this from now on, as a broken disk would (OK: heals, as reopening would).
   void FailWrites(absl::Status status);
 
  private:

@@ -217,8 +217,7 @@ rocksdb::Options MakeOptions(const RocksKvStoreOptions& in, std::shared_ptr<rock
   return options;
 }
 
-// RocksDB makes a write-ahead log at each open, though ours stays empty, and removes it late or
-// never.
+// RocksDB makes a write-ahead log at each open, though ours stays empty, and removes it late or never.
 void RemoveEmptyLogs(const std::string& path) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {

@@ -19,10 +19,9 @@ struct RocksKvStoreOptions {
   int background_threads_max = 2;          // flushes and compactions
 };
 
-// Opens or creates the database in the folder `path` (parents must exist; mode 0700). One process
-// and one KvStore at a time: a second open is UNAVAILABLE. DATA_LOSS when anything in it is
-// damaged or foreign: the caller calls DestroyRocksKvStore, opens again and rebuilds. The
-// destructor flushes (best effort) and closes.
+// Opens or creates the database in the folder `path` (parents must exist; mode 0700). One process and one KvStore at a
+// time: a second open is UNAVAILABLE. DATA_LOSS when anything in it is damaged or foreign: the caller calls
+// DestroyRocksKvStore, opens again and rebuilds. The destructor flushes (best effort) and closes.
 absl::StatusOr<std::unique_ptr<KvStore>> OpenRocksKvStore(const std::string& path,
                                                           const RocksKvStoreOptions& options = {});
 

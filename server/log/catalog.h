@@ -1,6 +1,5 @@
-// Catalog: the snapshots of a repository, as the log tells. Fed by RepositoryLog's observer. It
-// keeps deleted ones as stubs, so that a source's chain has no gaps. Thread-safe, no I/O. Memory: a
-// core (some hundred bytes) per snapshot.
+// Catalog: the snapshots of a repository, as the log tells. Fed by RepositoryLog's observer. It keeps deleted ones as
+// stubs, so that a source's chain has no gaps. Thread-safe, no I/O. Memory: a core (some hundred bytes) per snapshot.
 #ifndef HOLDFAST_SERVER_LOG_CATALOG_H_
 #define HOLDFAST_SERVER_LOG_CATALOG_H_
 
@@ -62,17 +61,15 @@ class Catalog {
  public:
   static constexpr int kPageMax = 1000;
 
-  // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of
-  // an unknown manifest leaves a stub without source.
+  // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of an unknown manifest
+  // leaves a stub without source.
   void Apply(const LogRecord& record);
-  // A manifest that no readable slot mentions: the caller fills id, source, sequence, agent, core
-  // and server_time (from the core). Without effect when the id is known with its source; completes
-  // a stub that only a deletion mentioned.
+  // A manifest that no readable slot mentions: the caller fills id, source, sequence, agent, core and server_time (from
+  // the core). Without effect when the id is known with its source; completes a stub that only a deletion mentioned.
   void AddRecovered(CatalogSnapshot snapshot);
 
   std::optional<CatalogSnapshot> Find(const ManifestId& id) const;
-  // What the next snapshot of the source must name as its previous one: highest sequence, deleted
-  // ones included.
+  // What the next snapshot of the source must name as its previous one: highest sequence, deleted ones included.
   std::optional<CatalogSnapshot> Head(std::string_view source) const;
   // All of a source by sequence, deleted ones included.
   std::vector<CatalogSnapshot> Chain(std::string_view source) const;

@@ -85,8 +85,7 @@ std::optional<uint64_t> ParseLogSlotBlobName(std::string_view name);
 // The blob of a slot. `salt` must be fresh randomness. RESOURCE_EXHAUSTED above kLogSlotBytesMax.
 absl::StatusOr<std::string> SealLogRecord(const LogRecord& record, const CatalogKey& key,
                                           const std::array<uint8_t, 32>& salt);
-// DATA_LOSS when the blob is not intact or not this slot's; FAILED_PRECONDITION when a newer
-// version wrote it.
+// DATA_LOSS when the blob is not intact or not this slot's; FAILED_PRECONDITION when a newer version wrote it.
 absl::StatusOr<LogRecord> OpenLogRecord(std::string_view blob, uint64_t slot, const CatalogKey& key);
 
 }  // namespace holdfast

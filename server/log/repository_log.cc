@@ -16,8 +16,7 @@ constexpr size_t kForeignNamesMax = 100;
 // Somebody else takes over at the same time, again and again: leave it to them.
 constexpr int kTakeoverAttemptsMax = 8;
 
-// After these codes the blob is certainly not there (storage/blob_store.h); after all others it may
-// be.
+// After these codes the blob is certainly not there (storage/blob_store.h); after all others it may be.
 bool CertainlyNotWritten(const absl::Status& put) {
   switch (put.code()) {
     case absl::StatusCode::kResourceExhausted:

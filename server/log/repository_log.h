@@ -1,7 +1,6 @@
-// Repository log: one totally ordered sequence of slots in the storage, each written by
-// put-if-absent. The next slot is the commit point of everything that changes a repository. A
-// server that was superseded (another one wrote a takeover into its next slot) can append nothing
-// more: all its Appends fail ABORTED for ever.
+// Repository log: one totally ordered sequence of slots in the storage, each written by put-if-absent. The next slot is
+// the commit point of everything that changes a repository. A server that was superseded (another one wrote a takeover
+// into its next slot) can append nothing more: all its Appends fail ABORTED for ever.
 //
 // Invariants (must):
 //  1. Slot n+1 is written only after the outcome of slot n is known.
@@ -44,8 +43,8 @@ struct DamagedSlot {
   absl::Status status;  // DATA_LOSS
 };
 
-// What Open found wrong. Nothing of it stops the repository: manifests that no readable slot
-// mentions count as committed.
+// What Open found wrong. Nothing of it stops the repository: manifests that no readable slot mentions count as
+// committed.
 struct LogReport {
   uint64_t slots_read = 0;
   std::vector<DamagedSlot> damaged;                    // not replayed, but for broken links:
@@ -60,20 +59,18 @@ class RepositoryLog {
   // Called without locks held, one call at a time. Must not call the log.
   using Observer = std::function<void(const LogRecord&)>;
 
-  // Reads every slot, then writes a takeover with epoch = the highest seen + 1. `store` and what is
-  // in `io` are borrowed. UNAVAILABLE: storage away, try again. FAILED_PRECONDITION: a newer server
-  // wrote here, or the store has no put-if-absent. ABORTED: other servers kept taking over at the
-  // same time.
+  // Reads every slot, then writes a takeover with epoch = the highest seen + 1. `store` and what is in `io` are
+  // borrowed. UNAVAILABLE: storage away, try again. FAILED_PRECONDITION: a newer server wrote here, or the store has no
+  // put-if-absent. ABORTED: other servers kept taking over at the same time.
   static absl::StatusOr<std::unique_ptr<RepositoryLog>> Open(Io io, BlobStore& store, CatalogKey key,
                                                              RepositoryLogOptions options, Observer observer,
                                                              LogReport* report);
   ~RepositoryLog();
 
-  // Durable when OK; the observer was called before it returns. Gives the slot. Appends are written
-  // in order of arrival. ABORTED: superseded, for ever. UNAVAILABLE: outcome unknown; appending an
-  // equal payload again as the next thing gives its slot and writes nothing twice.
-  // RESOURCE_EXHAUSTED, PERMISSION_DENIED: not written. DATA_LOSS: the slot was found damaged; for
-  // ever, open again.
+  // Durable when OK; the observer was called before it returns. Gives the slot. Appends are written in order of
+  // arrival. ABORTED: superseded, for ever. UNAVAILABLE: outcome unknown; appending an equal payload again as the next
+  // thing gives its slot and writes nothing twice. RESOURCE_EXHAUSTED, PERMISSION_DENIED: not written. DATA_LOSS: the
+  // slot was found damaged; for ever, open again.
   absl::StatusOr<uint64_t> Append(LogPayload payload);
 
   uint64_t epoch() const { return epoch_; }
@@ -95,8 +92,8 @@ class RepositoryLog {
   absl::Status ReplaySlot(uint64_t slot, LogReport* report);
   absl::Status TakeOver(LogReport* report);
   absl::StatusOr<Pending> Prepare(LogPayload payload);
-  // Puts `pending` until its outcome is known. OK = it is in the log. ALREADY_EXISTS = something
-  // else is there, given in `other`. UNAVAILABLE = still unknown. Any other code = not written.
+  // Puts `pending` until its outcome is known. OK = it is in the log. ALREADY_EXISTS = something else is there, given
+  // in `other`. UNAVAILABLE = still unknown. Any other code = not written.
   absl::Status Settle(Pending& pending, std::string* other);
   // Settles pending_ and draws the consequences.
   absl::Status FinishPending();

@@ -437,9 +437,8 @@ TEST_F(RepositoryLogTest, OpenWithoutStorageIsUnavailableAndCanBeRepeated) {
   EXPECT_TRUE(Open().report.clean());
 }
 
-// Random outcomes, servers that come and go. Every OK is in the final log exactly once, at its
-// slot; everything else is there at most once unless it was appended again; nothing that ABORTED or
-// was refused is there.
+// Random outcomes, servers that come and go. Every OK is in the final log exactly once, at its slot; everything else is
+// there at most once unless it was appended again; nothing that ABORTED or was refused is there.
 TEST_F(RepositoryLogTest, RandomFaultsLoseAndDoubleNothing) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));

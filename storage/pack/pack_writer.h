@@ -1,6 +1,6 @@
-// Writes a pack (docs/format.md, section 9). A pack is written as a local spool file, made
-// durable by Sync (barriers) or Finish, and then put into the storage, which may take the file by rename.
-// The server holds the catalog key only; bodies stay sealed.
+// Writes a pack (docs/format.md, section 9). A pack is written as a local spool file, made durable by Sync (barriers)
+// or Finish, and then put into the storage, which may take the file by rename. The server holds the catalog key only;
+// bodies stay sealed.
 #ifndef HOLDFAST_STORAGE_PACK_PACK_WRITER_H_
 #define HOLDFAST_STORAGE_PACK_PACK_WRITER_H_
 

@@ -1,5 +1,5 @@
-// gRPC's TLS uses OpenSSL 3, data encryption uses BoringSSL; both define the same names. They must
-// work in one process, whichever runs first. The build runs each case in a process of its own.
+// gRPC's TLS uses OpenSSL 3, data encryption uses BoringSSL; both define the same names. They must work in one process,
+// whichever runs first. The build runs each case in a process of its own.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
