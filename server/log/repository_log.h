@@ -5,9 +5,8 @@
 // Invariants (must):
 //  1. Slot n+1 is written only after the outcome of slot n is known.
 //  2. While an outcome is unknown only the same bytes are put again.
-//  3. The observer sees every record of the log, in slot order, each exactly once: first those
-//  found by Open, later those
-//     that Append made (also one whose Append said UNAVAILABLE and that turned out to be there).
+//  3. The observer sees every record of the log, in slot order, each exactly once: first those found by Open, later
+//     those that Append made (also one whose Append said UNAVAILABLE and that turned out to be there).
 // Thread-safe; Append blocks (storage, back-off) without holding a mutex. Memory: one slot.
 #ifndef HOLDFAST_SERVER_LOG_REPOSITORY_LOG_H_
 #define HOLDFAST_SERVER_LOG_REPOSITORY_LOG_H_
