@@ -95,13 +95,15 @@ TEST_F(FileWriterTest, OneLostPieceTakesTheFileAwayAndIsNamedOnce) {
   writer_->GiveUpPiece({file, 20, 10}, absl::DataLossError("lost, too"), pinned_);
   EXPECT_FALSE(Exists("f"));
   EXPECT_THAT(observer_.Said(RestoreProblemKind::kRepository), ElementsAre("/in/f: fetch"));
+  EXPECT_EQ(observer_.problems.at(0).status, absl::DataLossError("lost")) << "what came first";
   EXPECT_EQ(run_->stats().files, 0u);
 }
 
 TEST_F(FileWriterTest, WhenTheRestoreStopsNoFileIsNamedAndNoneStaysHalf) {
-  auto file = Chunked("f", 20, 2);
+  auto file = Chunked("f", 30, 3);
   writer_->WritePiece({file, 0, 10}, "0123456789", pinned_);
   run_->Fail(absl::UnavailableError("gone"));
+  writer_->GiveUpPiece({file, 20, 10}, absl::DataLossError("lost"), pinned_);
   writer_->AbandonPiece({file, 10, 10}, pinned_);
   EXPECT_FALSE(Exists("f"));
   EXPECT_THAT(observer_.problems, IsEmpty());

@@ -40,7 +40,7 @@ class HardLinksTest : public TargetTest {
 };
 
 TEST_F(HardLinksTest, TheFirstNameIsRestoredAndTheOthersAreLinkedToIt) {
-  const Entry a = Name("a", 3), b = Name("b", 3), c = Name("c", 3);
+  const Entry a = Name("a", 4), b = Name("b", 4), c = Name("c", 4), d = Name("d", 4);
   EXPECT_EQ(links_->RoleOf(a), LinkRole::kFirst);
   EXPECT_EQ(links_->RoleOf(b), LinkRole::kFurther);
   EXPECT_EQ(Place(b), LinkPlacement::kDone);
@@ -52,8 +52,10 @@ TEST_F(HardLinksTest, TheFirstNameIsRestoredAndTheOthersAreLinkedToIt) {
   EXPECT_EQ(Stat("b").st_ino, Stat("a").st_ino);
   EXPECT_EQ(links_->RoleOf(c), LinkRole::kFurther);
   EXPECT_EQ(Place(c), LinkPlacement::kDone);
-  EXPECT_EQ(Stat("a").st_nlink, 3u);
-  EXPECT_EQ(run_->stats().hard_links, 2u);
+  EXPECT_EQ(links_->RoleOf(d), LinkRole::kFurther) << "not the last one yet";
+  EXPECT_EQ(Place(d), LinkPlacement::kDone);
+  EXPECT_EQ(Stat("a").st_nlink, 4u);
+  EXPECT_EQ(run_->stats().hard_links, 3u);
 }
 
 TEST_F(HardLinksTest, ANameWithOtherContentIsRestoredApart) {

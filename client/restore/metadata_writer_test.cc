@@ -132,7 +132,7 @@ TEST_F(MetadataWriterTest, ASymbolicLinkItselfGetsItNotWhatItPointsTo) {
   ASSERT_EQ(::chmod(At("to").c_str(), 0600), 0);
   const struct stat before = Stat("to");
   std::filesystem::create_symlink("to", At("l"));
-  const Metadata m = Mine(0777, 1000);
+  const Metadata m = Mine(0700, 1000);  // which no link has
   SetOnObject("l", m);
   ExpectTime("l", m);
   EXPECT_EQ(Stat("to").st_mode, before.st_mode);
@@ -212,6 +212,18 @@ TEST_F(MetadataWriterTest, AttributesThatAreNotPermittedAreCountedAndNotedOnceFo
     EXPECT_EQ(run_->stats().xattrs_not_restored, 3u);
     EXPECT_EQ(Attribute("b", "user.a"), "b");
     EXPECT_EQ(Stat("b").st_mode & 07777, 0444u);
+  }));
+}
+
+TEST_F(MetadataWriterTest, SoAreThoseThatNobodyMaySetOnSpecialFiles) {
+  EXPECT_TRUE(AsOrdinaryUser([&] {
+    options_.owner = false;
+    Begin();
+    ASSERT_EQ(::mknod(At("p").c_str(), S_IFIFO | 0600, 0), 0);
+    SetOnObject("p", With(Mine(0640), {{"user.a", "b"}}));
+    EXPECT_EQ(run_->stats().errors(), 0u);
+    EXPECT_EQ(run_->stats().xattrs_not_restored, 1u);
+    EXPECT_EQ(Stat("p").st_mode & 07777, 0640u);
   }));
 }
 

@@ -24,6 +24,7 @@ TEST_F(RestoreRunTest, DamageIsAProblemOfItsObject) {
   EXPECT_FALSE(run_.stopping());
   EXPECT_EQ(run_.stats().repository_errors, 5u);
   EXPECT_EQ(run_.stats().errors(), 5u);
+  EXPECT_EQ(observer_.Said(RestoreProblemKind::kRepository), std::vector<std::string>(5, "/f: fetch"));
   EXPECT_OK(run_.failure());
 }
 

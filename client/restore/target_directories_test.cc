@@ -1,5 +1,6 @@
 #include "client/restore/target_directories.h"
 
+#include <sys/fsuid.h>
 #include <sys/resource.h>
 
 #include "client/restore/target_testing.h"
@@ -145,6 +146,21 @@ TEST_F(TargetDirectoriesTest, ADirectoryOfSomebodyElseIsNotTakenForOneJustMade) 
   EXPECT_TRUE(theirs->existed());
   DirRef below = MakeDir(theirs, "ours");
   EXPECT_FALSE(below->existed());
+}
+
+TEST_F(TargetDirectoriesTest, NorIsTheTargetItself) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  // The directories above may be closed to others.
+  ASSERT_EQ(::chmod(base_.c_str(), 0777), 0);
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(base_);
+  options_.target = "theirs";
+  ::setfsuid(65534);
+  Open();
+  ::setfsuid(0);
+  EXPECT_EQ(Stat("").st_uid, 65534u);
+  EXPECT_TRUE(root_->existed());
+  std::filesystem::current_path(before);
 }
 
 TEST_F(TargetDirectoriesTest, OneJustMadeIsOursAlsoBelowSetgid) {

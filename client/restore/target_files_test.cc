@@ -1,5 +1,7 @@
 #include "client/restore/target_files.h"
 
+#include <sys/fsuid.h>
+
 #include "client/restore/target_testing.h"
 #include "core/base/status_testing.h"
 
@@ -137,6 +139,38 @@ TEST_F(TargetFilesTest, GivesNoMetadataToAnObjectThatWasExchanged) {
   EXPECT_EQ(Stat("f").st_mode, before.st_mode);
   std::filesystem::remove(At("f"));
   EXPECT_FALSE(files_->SetMetadata(root_, Fd(root_), "f", Mine(0777, 1), *seen).ok());
+}
+
+// To root, what is made as an ordinary user looks like what he put in place of ours.
+TEST_F(TargetFilesTest, GivesNoMetadataToASpecialFileOfSomebodyElse) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  std::filesystem::create_directories(options_.target);
+  ASSERT_EQ(::chmod(options_.target.c_str(), 0777), 0);
+  Open();
+  Entry fifo;
+  fifo.type = EntryType::kFifo;
+  fifo.name = "p";
+  const int fd = Fd(root_);
+  ::setfsuid(65534);
+  EXPECT_OK(files_->MakeSpecial(root_, fd, fifo, Mine(0751), false));
+  ::setfsuid(0);
+  EXPECT_EQ(observer_.Said(RestoreProblemKind::kTarget), std::vector<std::string>{"/in/p: set metadata"});
+  EXPECT_EQ(Stat("p").st_uid, 65534u);
+  EXPECT_NE(Stat("p").st_mode & 07777, 0751u);
+}
+
+TEST_F(TargetFilesTest, ALinkOverAnotherNameOfTheSameObjectLeavesNothingTemporary) {
+  Write("a", "content");
+  Open();
+  ASSERT_OK(files_->Link(Fd(root_), "a", Fd(root_), "b", false));
+  EXPECT_THAT(files_->Link(Fd(root_), "a", Fd(root_), "b", false), StatusIs(absl::StatusCode::kAlreadyExists));
+  ASSERT_OK(files_->Link(Fd(root_), "a", Fd(root_), "b", true));
+  EXPECT_EQ(Count(), 2u);
+  EXPECT_EQ(Stat("b").st_ino, Stat("a").st_ino);
+  Write("c", "other");
+  ASSERT_OK(files_->Link(Fd(root_), "a", Fd(root_), "c", true));
+  EXPECT_EQ(Read("c"), "content");
+  EXPECT_EQ(Count(), 3u);
 }
 
 TEST_F(TargetFilesTest, SetuidGoesWhenTheOwnerItWasMeantForDoesNotComeAlong) {
