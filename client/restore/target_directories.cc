@@ -116,11 +116,19 @@ DirRef TargetDirectories::Root(std::optional<Metadata> metadata) {
 int TargetDirectories::MakeClosed(int parent_fd, const char* path) {
   if (::mkdirat(parent_fd, path, 0700) != 0) return -1;
   if ((umask_ & 0700) == 0) return 0;
-  // A umask that takes rights from the owner, who needs them to open the directory.
-  const int fd = ::openat(parent_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  // A umask that takes rights from the owner, who needs them to open the directory; or one that is not known, as there
+  // is no /proc. Root opens it in any case, and so needs no /proc.
+  bool is_path_only = false;
+  int fd = OpenDirectoryAt(parent_fd, path);
+  if (fd < 0) {
+    is_path_only = true;
+    fd = ::openat(parent_fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  }
   if (fd < 0) return -1;
-  const int result = ::chmod(ProcPath(fd).c_str(), 0700);
+  const int result = is_path_only ? ::chmod(ProcPath(fd).c_str(), 0700) : ::fchmod(fd, 0700);
+  const int error = errno;
   ::close(fd);
+  errno = error;
   return result;
 }
 

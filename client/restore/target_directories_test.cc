@@ -2,8 +2,10 @@
 
 #include <sys/fsuid.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "client/restore/target_testing.h"
+#include "client/restore/umask.h"
 #include "core/base/status_testing.h"
 
 namespace holdfast {
@@ -38,6 +40,26 @@ TEST_F(TargetDirectoriesTest, AreClosedWhateverTheUmask) {
   ::umask(before);
   EXPECT_EQ(Stat("").st_mode & 07777, 0700u);
   EXPECT_EQ(Stat("a/b").st_mode & 07777, 0700u);
+}
+
+// As in a rescue system: the umask cannot be read, and nothing is reached by the name of its descriptor.
+TEST_F(TargetDirectoriesTest, AreMadeAlsoWhereThereIsNoProc) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::chroot(base_.c_str()) != 0 || ::chdir("/") != 0) ::_exit(2);
+    EXPECT_EQ(ReadUmask(), 0777u) << "not known";
+    options_.target = "/above/target";
+    Open();
+    DirRef a = MakeDir(root_, "a");
+    DirRef b = MakeDir(a, "b");
+    EXPECT_EQ(Stat("").st_mode & 07777, 0700u);
+    EXPECT_EQ(Stat("a/b").st_mode & 07777, 0700u);
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST_F(TargetDirectoriesTest, StayClosedWhenTheRestoreFailed) {
