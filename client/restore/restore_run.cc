@@ -4,19 +4,6 @@
 
 namespace holdfast {
 
-bool IsOfTheObject(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kOutOfRange:
-      return true;
-    default:
-      return false;
-  }
-}
-
 void RestoreRun::Report(RestoreProblemKind kind, std::string path, std::string_view operation,
                         const absl::Status& status) {
   absl::MutexLock lock(&observer_mu_);

@@ -16,9 +16,6 @@
 
 namespace holdfast {
 
-// A chunk, page or entry that is lost, damaged or of another version; not a server that is gone.
-bool IsOfTheObject(const absl::Status& status);
-
 class RestoreRun {
  public:
   // Both borrowed.

@@ -100,12 +100,16 @@ class MemorySnapshot : public PageSink, public ChunkSource {
   // Last one first, for nobody may count on the order.
   absl::Status Fetch(absl::Span<const ChunkRef> refs, ChunkSink& sink) override {
     if (!reachable.ok()) return reachable;
+    for (const ChunkRef& ref : refs) {
+      if (auto it = unreachable.find(ref.id); it != unreachable.end()) return it->second;
+    }
     for (size_t i = refs.size(); i-- > 0;) {
       absl::StatusOr<OpenedChunk> opened = absl::NotFoundError("no such chunk");
       if (auto it = chunks.find(refs[i].id); it != chunks.end()) {
         opened = OpenedChunk{it->second.type, it->second.plaintext, it->second.children};
       }
       if (damaged.contains(refs[i].id)) opened = absl::DataLossError("the chunk is damaged");
+      if (auto it = refused.find(refs[i].id); it != refused.end()) opened = it->second;
       {
         absl::MutexLock lock(&mu);
         ++fetched[refs[i].id];
@@ -124,7 +128,10 @@ class MemorySnapshot : public PageSink, public ChunkSource {
   std::map<ChunkId, OwnedChunk> chunks;
   std::vector<ChunkRef> pages;  // and lists
   std::set<ChunkId> damaged;
+  std::map<ChunkId, absl::Status> refused;
+  // What a whole Fetch fails with; of these chunks.
   absl::Status reachable;
+  std::map<ChunkId, absl::Status> unreachable;
   absl::Mutex mu;
   std::map<ChunkId, int> fetched ABSL_GUARDED_BY(mu);
 };

@@ -68,6 +68,7 @@ class Verifier::Sink : public ChunkSink {
   Sink(Verifier& verifier, Run& run, Batch& batch) : verifier_(verifier), run_(run), batch_(batch) {}
   absl::Status OnChunk(size_t index, const absl::StatusOr<OpenedChunk>& chunk) override {
     if (verifier_.cancel_.load()) return absl::CancelledError("cancelled");
+    if (!chunk.ok() && !IsOfTheObject(chunk.status())) return chunk.status();
     verifier_.Check(run_, batch_.jobs[index], chunk);
     return absl::OkStatus();
   }
@@ -200,8 +201,8 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
   if (original.xattr_chunk || original.hole_chunk) {
     resolved = original;
     const absl::Status status = run.snapshot.ResolveSideChunks(resolved);
-    if (absl::IsUnavailable(status)) return status;
     if (!status.ok()) {
+      if (!IsOfTheObject(status)) return status;
       Fail(run, *file, status);
       return absl::OkStatus();
     }
@@ -249,7 +250,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
     return transport;
   });
   RETURN_IF_ERROR(transport);
-  if (absl::IsUnavailable(status)) return status;
+  if (!status.ok() && !IsOfTheObject(status)) return status;
   if (status.ok() && planned != length) status = contradiction;
   if (status.ok() && entry->digest && digest.Finish() != *entry->digest) {
     status = absl::DataLossError("the chunks are not those that the digest was made of");

@@ -38,7 +38,8 @@ class Verifier {
   Verifier(OnProblem on_problem, Io& io, const std::atomic<bool>& cancel);
   ~Verifier();
 
-  // Damage is a problem and not an error. Errors: the server cannot be reached; CANCELLED.
+  // Damage is a problem and not an error. Errors: whatever says nothing about the snapshot (the server cannot be
+  // reached, refuses or makes no sense); CANCELLED.
   absl::StatusOr<VerifyResult> Verify(const SnapshotReader& snapshot, const Key256& file_digest_key);
 
   // Over all snapshots, readable at any time.

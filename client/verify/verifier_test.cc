@@ -40,14 +40,19 @@ class VerifierTest : public testing::Test {
     return problems_.contains("/file") ? problems_["/file"] : "";
   }
 
+  Verifier NewVerifier() {
+    return Verifier(
+        [this](const std::string& path, const absl::Status& status) {
+          EXPECT_TRUE(problems_.emplace(path, status.message()).second) << path << " twice";
+        },
+        io_, cancel_);
+  }
+
   Io io_ = PosixIo();
   MemorySnapshot snapshot_;
   std::atomic<bool> cancel_{false};
   std::map<std::string, std::string> problems_;
-  Verifier verifier_{[this](const std::string& path, const absl::Status& status) {
-                       EXPECT_TRUE(problems_.emplace(path, status.message()).second) << path << " twice";
-                     },
-                     io_, cancel_};
+  Verifier verifier_ = NewVerifier();
 };
 
 TEST_F(VerifierTest, ASoundSnapshotIsCountedAndNothingIsNamed) {
@@ -193,10 +198,37 @@ TEST_F(VerifierTest, ADamagedPageIsNamedAsARangeAndTheRestIsChecked) {
 }
 
 TEST_F(VerifierTest, AServerThatWentAwayIsNoDamage) {
-  snapshot_.Put({}, snapshot_.Chunked("file", {"aaaa"}));
-  const std::unique_ptr<SnapshotReader> reader = snapshot_.Build();
-  snapshot_.reachable = absl::UnavailableError("gone");
-  EXPECT_THAT(verifier_.Verify(*reader, snapshot_.digest_key), StatusIs(absl::StatusCode::kUnavailable));
+  std::vector<std::string> many;
+  for (int i = 0; i < 100; ++i) many.push_back("piece " + std::to_string(i));
+  const Entry chunked = snapshot_.Chunked("chunked", {"aaaa"}), list = snapshot_.Chunked("list", many);
+  ASSERT_EQ(list.content.kind, Content::Kind::kList);
+  Entry holes = snapshot_.Chunked("holes", {"data"}), xattrs = snapshot_.Inline("xattrs", "abc");
+  holes.hole_chunk = snapshot_.AddChunk(EncodeHoles(std::vector<Hole>{{0, 2}}));
+  xattrs.xattr_chunk = snapshot_.AddChunk(EncodeXattrs(std::vector<Xattr>{{"user.a", "b"}}));
+  for (const Entry& file : {chunked, list, holes, xattrs}) snapshot_.Put({}, file);
+  ASSERT_OK_AND_ASSIGN(VerifyResult sound, Verify());
+  EXPECT_EQ(sound.damaged, 0u);
+  const ChunkRef root = snapshot_.pages.back();
+  for (auto code : {absl::StatusCode::kUnavailable, absl::StatusCode::kInternal, absl::StatusCode::kResourceExhausted,
+                    absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kPermissionDenied,
+                    absl::StatusCode::kAborted, absl::StatusCode::kUnauthenticated, absl::StatusCode::kUnknown}) {
+    for (const ChunkRef& ref :
+         {chunked.content.chunks[0].ref, list.content.ref, *holes.hole_chunk, *xattrs.xattr_chunk, root}) {
+      snapshot_.unreachable = {{ref.id, absl::Status(code, "gone")}};
+      problems_.clear();
+      Verifier fresh = NewVerifier();
+      const std::unique_ptr<SnapshotReader> reader = snapshot_.Build();
+      EXPECT_THAT(fresh.Verify(*reader, snapshot_.digest_key), StatusIs(code, "gone"));
+      EXPECT_THAT(problems_, IsEmpty()) << absl::StatusCodeToString(code);
+    }
+  }
+}
+
+TEST_F(VerifierTest, NorIsOneThatCannotGiveAChunkNow) {
+  const Entry file = snapshot_.Chunked("file", {"aaaa"});
+  snapshot_.Put({}, file);
+  snapshot_.refused = {{file.content.chunks[0].ref.id, absl::ResourceExhaustedError("busy")}};
+  EXPECT_THAT(Verify(), StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_THAT(problems_, IsEmpty());
 }
 

@@ -82,6 +82,21 @@ TEST(Status, TellsAnOutageFromAMediumErrorAndDamageFromBoth) {
   EXPECT_FALSE(MayPass(absl::DataLossError("")));
 }
 
+TEST(Status, AnErrorOfTheObjectIsNotOneOfTheServer) {
+  for (const absl::Status& status :
+       {absl::DataLossError("wrong bytes"), absl::NotFoundError("lost"), absl::FailedPreconditionError("version 77"),
+        absl::InvalidArgumentError("nonsense"), absl::OutOfRangeError("ends early")}) {
+    EXPECT_TRUE(IsOfTheObject(status)) << status;
+  }
+  for (const absl::Status& status :
+       {absl::OkStatus(), absl::UnavailableError("away"), absl::InternalError("an answer that makes no sense"),
+        absl::ResourceExhaustedError("full"), absl::DeadlineExceededError("slow"), absl::PermissionDeniedError("no"),
+        absl::UnauthenticatedError("who?"), absl::AbortedError("revoked"), absl::CancelledError("enough"),
+        absl::UnknownError("?")}) {
+    EXPECT_FALSE(IsOfTheObject(status)) << status;
+  }
+}
+
 TEST(Secret, ComparesByValueAndIsWipedOnMove) {
   SecretString a("hunter2");
   SecretString b(std::move(a));

@@ -43,6 +43,21 @@ inline bool IsMediumError(const absl::Status& status) { return status.GetPayload
 // An outage: nothing is known to be lost, and the same call may work later.
 inline bool MayPass(const absl::Status& status) { return absl::IsUnavailable(status) && !IsMediumError(status); }
 
+// Said of one object that was asked for: it is lost, damaged, of another version or nonsense. Every other error (the
+// server is gone or refuses, a limit, an answer that makes no sense) says nothing about the object, and ends the run.
+inline bool IsOfTheObject(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Said by who reads stored bytes: they are not what was stored. FAILED_PRECONDITION, too, as a damaged byte can look
 // like a version of the future.
 inline bool IsDamage(const absl::Status& status) {
