@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/format/chunk.h"
 #include "core/tree/file_content.h"
 
 namespace holdfast {
@@ -59,12 +60,18 @@ class HoleFiller {
   uint64_t offset_ = 0;
 };
 
+absl::Status CheckType(ChunkType type) {
+  if (type == ChunkType::kData) return absl::OkStatus();
+  return absl::DataLossError("a chunk of file content is of another type");
+}
+
 // Keeps what arrives in any order.
 class Collector : public ChunkSink {
  public:
   explicit Collector(absl::Span<const ChunkPiece> pieces) : pieces_(pieces), chunks_(pieces.size()) {}
   absl::Status OnChunk(size_t index, const absl::StatusOr<OpenedChunk>& chunk) override {
     RETURN_IF_ERROR(chunk.status());
+    RETURN_IF_ERROR(CheckType(chunk->type));
     if (chunk->plaintext.size() != pieces_[index].length) {
       return absl::DataLossError("a chunk has another length than the file says");
     }
@@ -103,6 +110,7 @@ absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,
       break;
     case Content::Kind::kSlice: {
       ASSIGN_OR_RETURN(OwnedChunk chunk, FetchOne(snapshot.source(), content.ref));
+      RETURN_IF_ERROR(CheckType(chunk.type));
       if (content.offset > chunk.plaintext.size() || content.length > chunk.plaintext.size() - content.offset) {
         return absl::DataLossError("the file is not within its bundle");
       }

@@ -80,6 +80,14 @@ TEST_F(ContentReaderTest, WhatIsNotInItsChunkIsDamage) {
   EXPECT_THAT(Read(file), StatusIs(absl::StatusCode::kDataLoss, "another length"));
 }
 
+TEST_F(ContentReaderTest, AChunkThatIsNoDataIsDamage) {
+  const Entry chunked = snapshot_.Chunked("f", {"aaaa"});
+  const Entry slice = snapshot_.Slice("f", snapshot_.AddChunk("one"), 0, "one");
+  for (auto& [id, chunk] : snapshot_.chunks) chunk.type = ChunkType::kTree;
+  EXPECT_THAT(Read(chunked), StatusIs(absl::StatusCode::kDataLoss, "another type"));
+  EXPECT_THAT(Read(slice), StatusIs(absl::StatusCode::kDataLoss, "another type"));
+}
+
 TEST_F(ContentReaderTest, ErrorsOfTheChunkAndOfTheReaderEndIt) {
   const Entry file = snapshot_.Chunked("f", {"aaaa"});
   EXPECT_THAT(ReadContent(*reader_, file, [](std::string_view) { return absl::CancelledError("nobody reads"); }),

@@ -108,13 +108,16 @@ class MemorySnapshot : public PageSink, public ChunkSource {
       if (auto it = chunks.find(refs[i].id); it != chunks.end()) {
         opened = OpenedChunk{it->second.type, it->second.plaintext, it->second.children};
       }
+      if (opened.ok() && !(refs[i].key == digest_key)) opened = absl::DataLossError("the key is of another chunk");
       if (damaged.contains(refs[i].id)) opened = absl::DataLossError("the chunk is damaged");
       if (auto it = refused.find(refs[i].id); it != refused.end()) opened = it->second;
       {
         absl::MutexLock lock(&mu);
         ++fetched[refs[i].id];
       }
+      if (passed_over.contains(refs[i].id)) continue;
       RETURN_IF_ERROR(sink.OnChunk(i, opened));
+      if (given_twice.contains(refs[i].id)) RETURN_IF_ERROR(sink.OnChunk(i, opened));
     }
     return absl::OkStatus();
   }
@@ -129,6 +132,7 @@ class MemorySnapshot : public PageSink, public ChunkSource {
   std::vector<ChunkRef> pages;  // and lists
   std::set<ChunkId> damaged;
   std::map<ChunkId, absl::Status> refused;
+  std::set<ChunkId> passed_over, given_twice;  // as no source may
   // What a whole Fetch fails with; of these chunks.
   absl::Status reachable;
   std::map<ChunkId, absl::Status> unreachable;

@@ -42,7 +42,7 @@ struct Verifier::Job {
 
 struct Verifier::Batch {
   std::vector<Job> jobs;
-  absl::flat_hash_map<ChunkId, size_t> by_id;
+  absl::flat_hash_map<ChunkRef, size_t> by_ref;
   uint64_t bytes = 0;
   size_t uses = 0;
 };
@@ -65,18 +65,23 @@ struct Verifier::Run {
 
 class Verifier::Sink : public ChunkSink {
  public:
-  Sink(Verifier& verifier, Run& run, Batch& batch) : verifier_(verifier), run_(run), batch_(batch) {}
+  Sink(Verifier& verifier, Run& run, Batch& batch)
+      : verifier_(verifier), run_(run), batch_(batch), delivered_(batch.jobs.size()) {}
   absl::Status OnChunk(size_t index, const absl::StatusOr<OpenedChunk>& chunk) override {
     if (verifier_.cancel_.load()) return absl::CancelledError("cancelled");
     if (!chunk.ok() && !IsOfTheObject(chunk.status())) return chunk.status();
+    if (index >= delivered_.size() || delivered_[index]) return absl::InternalError("a chunk nobody asked for");
+    delivered_[index] = true;
     verifier_.Check(run_, batch_.jobs[index], chunk);
     return absl::OkStatus();
   }
+  bool delivered(size_t index) const { return delivered_[index]; }
 
  private:
   Verifier& verifier_;
   Run& run_;
   Batch& batch_;
+  std::vector<bool> delivered_;
 };
 
 Verifier::Verifier(OnProblem on_problem, Io& io, const std::atomic<bool>& cancel)
@@ -91,19 +96,23 @@ void Verifier::Fail(Run& run, File& file, const absl::Status& status) {
 }
 
 void Verifier::Check(Run& run, Job& job, const absl::StatusOr<OpenedChunk>& chunk) {
-  if (!chunk.ok()) {
-    {
-      absl::MutexLock lock(&mu_);
-      bad_.emplace(job.ref.id, chunk.status());
-    }
-    for (Use& use : job.uses) Fail(run, *use.file, chunk.status());
-    return;
+  absl::Status status = chunk.status();
+  if (status.ok()) {
+    chunks_fetched.fetch_add(1);
+    chunk_bytes_fetched.fetch_add(chunk->plaintext.size());
+    if (chunk->type != ChunkType::kData) status = absl::DataLossError("a chunk of file content is of another type");
   }
-  chunks_fetched.fetch_add(1);
-  chunk_bytes_fetched.fetch_add(chunk->plaintext.size());
   {
     absl::MutexLock lock(&mu_);
-    good_.emplace(job.ref.id, chunk->plaintext.size());
+    if (status.ok()) {
+      good_.emplace(job.ref, chunk->plaintext.size());
+    } else {
+      bad_.emplace(job.ref, status);
+    }
+  }
+  if (!status.ok()) {
+    for (Use& use : job.uses) Fail(run, *use.file, status);
+    return;
   }
   for (Use& use : job.uses) {
     if (!use.is_slice) {
@@ -131,12 +140,11 @@ absl::Status Verifier::AddUse(Run& run, const ChunkRef& ref, Use use) {
   absl::Status known_bad;
   {
     absl::MutexLock lock(&mu_);
-    if (auto it = bad_.find(ref.id); it != bad_.end()) {
+    if (auto it = bad_.find(ref); it != bad_.end()) {
       known_bad = it->second;
-    } else if (use.is_slice) {
-      if (good_slices_.contains(use.SliceHash(ref.id))) return absl::OkStatus();
-    } else if (auto good = good_.find(ref.id); good != good_.end() && good->second == use.length) {
-      return absl::OkStatus();
+    } else if (auto good = good_.find(ref); good != good_.end()) {
+      const bool is_known = use.is_slice ? good_slices_.contains(use.SliceHash(ref.id)) : good->second == use.length;
+      if (is_known) return absl::OkStatus();
     }
   }
   if (!known_bad.ok()) {
@@ -144,7 +152,7 @@ absl::Status Verifier::AddUse(Run& run, const ChunkRef& ref, Use use) {
     return absl::OkStatus();
   }
   Batch& batch = run.batch;
-  auto [it, is_new] = batch.by_id.try_emplace(ref.id, batch.jobs.size());
+  auto [it, is_new] = batch.by_ref.try_emplace(ref, batch.jobs.size());
   if (is_new) {
     batch.jobs.push_back({ref, {}});
     batch.bytes += use.is_slice ? kBundleBytesEstimate : use.length;
@@ -188,6 +196,11 @@ void Verifier::Work(Run& run) {
       absl::MutexLock lock(&run.mu);
       if (run.failed.ok()) run.failed = status;
       return;
+    }
+    for (size_t i = 0; i < batch.jobs.size(); ++i) {
+      if (!sink.delivered(i)) {
+        Check(run, batch.jobs[i], absl::NotFoundError("the chunk source passed the chunk over"));
+      }
     }
   }
 }

@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/base/status.h"
 #include "core/crypto/types.h"
+#include "core/format/chunk.h"
 #include "core/io/io.h"
 #include "core/tree/snapshot_reader.h"
 
@@ -29,7 +30,7 @@ struct VerifyResult {
   uint64_t not_in_snapshot = 0;  // files that the backup could not read
 };
 
-// One snapshot at a time, from one thread. Memory: about 48 bytes per chunk, 8 per small file, and 128 MiB.
+// One snapshot at a time, from one thread. Memory: about 84 bytes per chunk, 8 per small file, and 128 MiB.
 class Verifier {
  public:
   // `on_problem` gets a path from the root of the snapshot (or what stands for a range) and why; one call at a time,
@@ -66,9 +67,11 @@ class Verifier {
   const std::atomic<bool>& cancel_;
 
   absl::Mutex mu_;
-  absl::flat_hash_map<ChunkId, uint64_t> good_ ABSL_GUARDED_BY(mu_);  // plaintext bytes
-  absl::flat_hash_map<ChunkId, absl::Status> bad_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_set<uint64_t> good_slices_ ABSL_GUARDED_BY(mu_);  // hashes of where a slice is and of its digest
+  // By the whole reference: the wrong key opens nothing, whatever the right one does.
+  absl::flat_hash_map<ChunkRef, uint64_t> good_ ABSL_GUARDED_BY(mu_);  // plaintext bytes
+  absl::flat_hash_map<ChunkRef, absl::Status> bad_ ABSL_GUARDED_BY(mu_);
+  // Hashes of where a slice is and of its digest; of good chunks.
+  absl::flat_hash_set<uint64_t> good_slices_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace holdfast

@@ -147,6 +147,70 @@ TEST_F(VerifierTest, AChunkOrASliceThatIsNotAsLongAsTheFileSaysIsDamage) {
   EXPECT_THAT(ProblemOf(snapshot_.Slice("file", bundle, 7, "two")), HasSubstr("not within its bundle"));
 }
 
+TEST_F(VerifierTest, AChunkThatIsNoDataIsDamage) {
+  Entry chunked = snapshot_.Chunked("chunked", {"aaaa", "bb"});
+  Entry slice = snapshot_.Slice("slice", snapshot_.AddChunk("onetwo"), 0, "one");
+  for (const ChunkRef& ref : {chunked.content.chunks[1].ref, slice.content.ref}) {
+    snapshot_.chunks[ref.id].type = ChunkType::kTree;
+  }
+  snapshot_.Put({}, chunked);
+  snapshot_.Put({}, slice);
+  for (const char* when : {"fetched", "known"}) {
+    ASSERT_OK_AND_ASSIGN(VerifyResult result, Verify());
+    EXPECT_EQ(result.damaged, 2u) << when;
+    EXPECT_THAT(problems_,
+                ElementsAre(Pair("/chunked", HasSubstr("another type")), Pair("/slice", HasSubstr("another type"))))
+        << when;
+  }
+}
+
+TEST_F(VerifierTest, TheKeyIsPartOfWhatNamesAChunk) {
+  const Entry chunked = snapshot_.Chunked("chunked", {"aaaa"});
+  const Entry slice = snapshot_.Slice("slice", snapshot_.AddChunk("one"), 0, "one");
+  Entry wrong_chunked = chunked, wrong_slice = slice;
+  wrong_chunked.content.chunks[0].ref.key = wrong_slice.content.ref.key = Key256();
+  auto put_right = [&](MemorySnapshot& snapshot) {
+    for (const Entry& entry : {chunked, slice}) snapshot.Put({"a"}, entry);
+  };
+  auto put_wrong = [&](MemorySnapshot& snapshot) {
+    for (const Entry& entry : {wrong_chunked, wrong_slice}) snapshot.Put({"z"}, entry);
+  };
+  const auto only_wrong_ones = ElementsAre(Pair("/z/chunked", _), Pair("/z/slice", _));
+  // A page has one key of a chunk: in between is enough for several pages.
+  put_right(snapshot_);
+  for (int i = 0; i < 9000; ++i) snapshot_.Put({"d"}, snapshot_.File(std::to_string(10000 + i), 0));
+  put_wrong(snapshot_);
+  ASSERT_OK(Verify());
+  EXPECT_THAT(problems_, only_wrong_ones) << "in one batch";
+  for (bool right_first : {true, false}) {
+    MemorySnapshot right, wrong;
+    right.chunks = wrong.chunks = snapshot_.chunks;
+    put_right(right);
+    put_wrong(wrong);
+    problems_.clear();
+    Verifier verifier = NewVerifier();
+    for (MemorySnapshot* snapshot : {right_first ? &right : &wrong, right_first ? &wrong : &right}) {
+      ASSERT_OK(verifier.Verify(*snapshot->Build(), snapshot->digest_key));
+    }
+    EXPECT_THAT(problems_, only_wrong_ones) << "one after the other, right first: " << right_first;
+  }
+}
+
+TEST_F(VerifierTest, AChunkThatTheSourcePassesOverIsDamage) {
+  const Entry file = snapshot_.Chunked("file", {"aaaa", "bb"});
+  snapshot_.Put({}, snapshot_.Chunked("sound", {"bb"}));
+  snapshot_.passed_over = {file.content.chunks[0].ref.id};
+  EXPECT_THAT(ProblemOf(file), HasSubstr("passed the chunk over"));
+  EXPECT_FALSE(problems_.contains("/sound"));
+}
+
+TEST_F(VerifierTest, ASourceThatGivesAChunkTwiceIsNotBelieved) {
+  const Entry file = snapshot_.Chunked("file", {"aaaa"});
+  snapshot_.Put({}, file);
+  snapshot_.given_twice = {file.content.chunks[0].ref.id};
+  EXPECT_THAT(Verify(), StatusIs(absl::StatusCode::kInternal, "nobody asked for"));
+}
+
 TEST_F(VerifierTest, ALostListOfHolesIsDamage) {
   Entry sparse = snapshot_.Chunked("file", {"data"});
   sparse.hole_chunk = snapshot_.AddChunk(EncodeHoles(std::vector<Hole>{{0, 2}}));

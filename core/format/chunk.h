@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 #include "absl/types/span.h"
 #include "core/base/ids.h"
@@ -18,6 +19,11 @@ struct ChunkRef {
   ChunkId id;
   Key256 key;
   bool operator==(const ChunkRef& o) const { return id == o.id && key == o.key; }
+  // Of the id alone: honest references to one id have one key.
+  template <typename H>
+  friend H AbslHashValue(H h, const ChunkRef& ref) {
+    return H::combine(std::move(h), ref.id);
+  }
 };
 
 // A chunk after opening: decrypted, decompressed, its id and key recomputed and found right.
