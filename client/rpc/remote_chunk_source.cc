@@ -43,24 +43,40 @@ class RemoteChunkSource::Answers : public RecordSink {
     ASSIGN_OR_RETURN(ChunkId id, ChunkId::FromBytes(record.substr(kRecordIdAt, ChunkId::kSizeInBytes)));
     auto it = wanted_.find(id);
     if (it == wanted_.end()) return Malformed();
-    return Deliver(it, opener_.Open(refs_[it->second.front()], record));
+    // References to one id may differ in the key. The one that opens the record is right, and no other.
+    const ChunkRef* by = &refs_[it->second.front()];
+    absl::StatusOr<OpenedChunk> chunk = opener_.Open(*by, record);
+    for (size_t index : it->second) {
+      if (chunk.ok()) break;
+      if (refs_[index] == *by) continue;
+      by = &refs_[index];
+      chunk = opener_.Open(*by, record);
+    }
+    return Deliver(it, chunk, by);
   }
   absl::Status OnFailure(const ChunkId& id, const absl::Status& failure) override {
     auto it = wanted_.find(id);
     if (it == wanted_.end()) return Malformed();
-    return Deliver(it, failure);
+    return Deliver(it, failure, nullptr);
   }
 
  private:
   using Wanted = absl::flat_hash_map<ChunkId, std::vector<size_t>>;  // indices into refs_
 
-  absl::Status Deliver(Wanted::iterator it, const absl::StatusOr<OpenedChunk>& chunk) {
+  // `opened_by`: of a chunk, not of a failure.
+  absl::Status Deliver(Wanted::iterator it, const absl::StatusOr<OpenedChunk>& chunk, const ChunkRef* opened_by) {
     if (!chunk.ok() && !is_last_) {
       ids_.push_back(it->first);
       all_are_damaged_ = all_are_damaged_ && absl::IsDataLoss(chunk.status());
       return absl::OkStatus();
     }
-    for (size_t index : it->second) RETURN_IF_ERROR(sink_.OnChunk(first_ + index, chunk));
+    for (size_t index : it->second) {
+      if (!chunk.ok() || refs_[index] == *opened_by) {
+        RETURN_IF_ERROR(sink_.OnChunk(first_ + index, chunk));
+      } else {
+        RETURN_IF_ERROR(sink_.OnChunk(first_ + index, absl::DataLossError("the key does not open the chunk")));
+      }
+    }
     wanted_.erase(it);
     return absl::OkStatus();
   }

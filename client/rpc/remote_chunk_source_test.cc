@@ -85,6 +85,17 @@ TEST_F(RemoteChunkSourceTest, AsksForAChunkOnceHoweverOftenItIsWanted) {
   EXPECT_EQ(client_.questions.size(), 1u);
 }
 
+TEST_F(RemoteChunkSourceTest, GivesAChunkOnlyToReferencesWithItsKey) {
+  client_.answer = [&](const auto&, RecordSink& sink) { return sink.OnRecord(Record("a")); };
+  ChunkRef wrong = Ref("a");
+  wrong.key.MutableBytes()[0] ^= 1;
+  const std::vector<ChunkRef> refs{wrong, Ref("a"), wrong, Ref("a")};
+  ASSERT_OK(source_.Fetch(refs, sink_));
+  EXPECT_THAT(sink_.got, ElementsAre(testing::Pair(0, testing::HasSubstr("DATA_LOSS")), testing::Pair(1, "a"),
+                                     testing::Pair(2, testing::HasSubstr("DATA_LOSS")), testing::Pair(3, "a")));
+  EXPECT_EQ(client_.questions.size(), 1u) << "the record is sound";
+}
+
 TEST_F(RemoteChunkSourceTest, AsksInPartsAndKeepsItsStream) {
   client_.answer = [&](const auto& q, RecordSink& sink) -> absl::Status {
     for (const ChunkId& id : q.ids) RETURN_IF_ERROR(sink.OnFailure(id, absl::NotFoundError("none")));
