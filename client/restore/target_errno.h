@@ -1,5 +1,6 @@
 // errno of a call on the target -> Status. RESOURCE_EXHAUSTED is kept for what concerns every later call, too (a full
-// disk, no descriptors or memory left), because that ends a restore.
+// disk, no descriptors or memory left), because that ends a restore; UNAVAILABLE for the server, because a person is
+// then told to start it.
 #ifndef HOLDFAST_CLIENT_RESTORE_TARGET_ERRNO_H_
 #define HOLDFAST_CLIENT_RESTORE_TARGET_ERRNO_H_
 
@@ -17,6 +18,8 @@ inline absl::Status TargetErrno(int error, std::string_view action) {
   absl::StatusCode code = ErrnoToCode(error);
   // What this one object wants is more than this file system can do.
   if (error == EFBIG || error == EMLINK || error == EOPNOTSUPP) code = absl::StatusCode::kFailedPrecondition;
+  // EIO, and what nobody has thought of.
+  if (code == absl::StatusCode::kUnavailable) code = absl::StatusCode::kFailedPrecondition;
   return absl::Status(code, absl::StrCat(AbslView(action), ": ", std::generic_category().message(error)));
 }
 
