@@ -38,13 +38,10 @@ void MetadataWriter::SetXattrs(int fd, bool through_proc, const std::vector<Xatt
                            : ::fsetxattr(fd, x.name.c_str(), x.value.data(), x.value.size(), 0);
     if (result == 0) continue;
     const int error = errno;
-    const absl::Status status = TargetErrno(error, "set extended attribute");
+    const absl::Status status = XattrErrno(error);
     const bool privileged = x.name.starts_with("trusted.") || x.name.starts_with("security.");
     if (error == EOPNOTSUPP || ((error == EPERM || error == EACCES) && (euid_ != 0 || privileged))) {
       run_.ReportXattrNotRestored(path(), x.name, status);
-    } else if (error == ENOSPC) {  // about the space for attributes: no reason to stop
-      run_.ReportTargetProblem(path(), "set extended attribute " + x.name,
-                               absl::FailedPreconditionError(status.message()));
     } else {
       run_.ReportTargetProblem(path(), "set extended attribute " + x.name, status);
     }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -247,6 +248,22 @@ TEST_F(MetadataWriterTest, AnAttributeThatCannotBeIsAnErrorOfTheTarget) {
   EXPECT_GE(run_->stats().target_errors, 1u);
   EXPECT_EQ(Stat("f").st_mode & 07777, 0644u) << "and the rest is set";
   EXPECT_OK(run_->failure());
+}
+
+TEST_F(MetadataWriterTest, NoRoomForAnAttributeIsNoFullDisk) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  Begin();
+  // A file system that keeps all attributes of an object in one block, if this machine lets us.
+  const std::string image = base_ + "/image";
+  const std::string mount = absl::StrCat("truncate -s 4M ", image, " && /sbin/mkfs.ext4 -q -F -b 1024 -O ^ea_inode ",
+                                         image, " && mount -o loop ", image, " ", options_.target);
+  if (std::system(("(" + mount + ") >/dev/null 2>&1").c_str()) != 0) GTEST_SKIP() << "cannot mount";
+  SetOnNew("f", 0600, With(Mine(0644, 1000), {{"user.large", std::string(2000, 'x')}, {"user.small", "b"}}));
+  EXPECT_THAT(observer_.Said(RestoreProblemKind::kTarget), ElementsAre("/in/f: set extended attribute user.large"));
+  EXPECT_EQ(Attribute("f", "user.small"), "b") << "and the rest is set";
+  EXPECT_EQ(Stat("f").st_mode & 07777, 0644u);
+  EXPECT_OK(run_->failure());
+  EXPECT_EQ(std::system(("umount " + options_.target).c_str()), 0);
 }
 
 // A POSIX ACL: version 2, then (tag, permissions, id) of owner, user 1234, group, mask and others.

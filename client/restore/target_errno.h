@@ -23,6 +23,13 @@ inline absl::Status TargetErrno(int error, std::string_view action) {
   return absl::Status(code, absl::StrCat(AbslView(action), ": ", std::generic_category().message(error)));
 }
 
+// Of setting an extended attribute. What is short is then the room for attributes, or memory for a large one, and says
+// nothing about the next object.
+inline absl::Status XattrErrno(int error) {
+  const absl::Status status = TargetErrno(error, "set extended attribute");
+  return absl::IsResourceExhausted(status) ? absl::FailedPreconditionError(status.message()) : status;
+}
+
 }  // namespace holdfast
 
 #endif  // HOLDFAST_CLIENT_RESTORE_TARGET_ERRNO_H_

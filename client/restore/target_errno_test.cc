@@ -28,5 +28,12 @@ TEST(TargetErrno, OnlyWhatEveryLaterCallMeetsTooIsResourceExhausted) {
   }
 }
 
+TEST(XattrErrno, NothingThatAnAttributeMeetsEndsTheRestore) {
+  for (int error : {ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, E2BIG}) {
+    EXPECT_THAT(XattrErrno(error), StatusIs(absl::StatusCode::kFailedPrecondition, "set extended attribute: "));
+  }
+  EXPECT_THAT(XattrErrno(EPERM), StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
 }  // namespace
 }  // namespace holdfast
