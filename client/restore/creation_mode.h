@@ -12,7 +12,7 @@ constexpr uint32_t ClosedToFirstGroup(uint32_t mode) { return ((mode >> 3) & 7 &
 
 struct FileCreation {
   uint32_t mode = 0;              // in the end
-  bool owner_may_stay = false;    // the one it is made with is, as far as we know, the one of the snapshot
+  bool owner_may_stay = false;    // the one it is made with is known to be the one of the snapshot
   bool in_own_directory = false;  // nobody else can reach into the directory, nor put a default ACL on it
   bool xattrs_by_rights = false;  // an ordinary user sets attributes, which the file's mode must allow
 };

@@ -44,11 +44,10 @@ absl::StatusOr<NewFile> TargetFiles::CreateFile(const DirRef& dir, int dir_fd, c
                                                 const Metadata& m, bool replace) {
   NewFile file;
   const std::optional<Owner> owner = dir->creation_owner();
-  file.created.mode =
-      FileCreationMode({.mode = m.mode,
-                        .owner_may_stay = run_.options.owner && (!owner.has_value() || *owner == Owner{m.uid, m.gid}),
-                        .in_own_directory = !dir->existed(),
-                        .xattrs_by_rights = euid_ != 0 && m.xattrs != nullptr});
+  file.created.mode = FileCreationMode({.mode = m.mode,
+                                        .owner_may_stay = run_.options.owner && owner == Owner{m.uid, m.gid},
+                                        .in_own_directory = !dir->existed(),
+                                        .xattrs_by_rights = euid_ != 0 && m.xattrs != nullptr});
   static constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   do {
     if (replace) file.temporary_name = TemporaryName();

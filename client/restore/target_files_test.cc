@@ -64,6 +64,27 @@ TEST_F(TargetFilesTest, AreClosedToStrangersUntilTheyAreFinished) {
   EXPECT_EQ(Stat("f").st_mode & 07777, 0666u);
 }
 
+// What a directory gives to new files shows in the first one.
+TEST_F(TargetFilesTest, AreClosedToTheFirstGroupUnlessThatIsKnownToBeTheRightOne) {
+  options_.owner = true;
+  const mode_t before = ::umask(0);
+  Open();
+  auto mode_meanwhile = [&](const std::string& name, uint32_t gid) {
+    Metadata m = Mine(0660);
+    m.gid = gid;
+    absl::StatusOr<NewFile> file = files_->CreateFile(root_, Fd(root_), name, m, false);
+    EXPECT_OK(file);
+    const mode_t mode = Stat(name).st_mode & 07777;
+    EXPECT_OK(files_->FinishFile(root_, Fd(root_), name, m, file.value_or(NewFile())));
+    EXPECT_EQ(Stat(name).st_mode & 07777, 0660u) << name;
+    return mode;
+  };
+  EXPECT_EQ(mode_meanwhile("first", getegid()), 0600u);
+  EXPECT_EQ(mode_meanwhile("second", getegid()), 0660u);
+  EXPECT_EQ(mode_meanwhile("of another", getegid() + 1), 0600u);
+  ::umask(before);
+}
+
 TEST_F(TargetFilesTest, TheExistingFileStaysUntilItsReplacementIsFinished) {
   Write("f", "old");
   Open();
