@@ -73,18 +73,20 @@ absl::StatusOr<std::unique_ptr<TargetDirectories>> TargetDirectories::Open(Resto
   target->root_fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (target->root_fd_ < 0 && errno == ENOENT) {
     std::filesystem::path p(path);
-    if (!p.has_filename()) p = p.parent_path();  // a trailing slash
+    if (!p.has_filename()) p = p.parent_path();  // a trailing slash, which would have a link followed
     std::error_code error;
     if (p.has_parent_path()) std::filesystem::create_directories(p.parent_path(), error);
     if (error) {
       return TargetErrno(error.value(), "make the directories above " + path);
     }
-    if (target->MakeClosed(AT_FDCWD, path.c_str()) == 0) {
+    if (target->MakeClosed(AT_FDCWD, p.c_str()) == 0) {
       target->root_existed_ = false;
-    } else if (errno != EEXIST) {
+      target->root_fd_ = OpenDirectoryAt(AT_FDCWD, p.c_str());  // a link that took its place is not followed
+    } else if (errno == EEXIST) {
+      target->root_fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } else {
       return Errno("make directory " + path);
     }
-    target->root_fd_ = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   }
   struct stat st;
   if (target->root_fd_ < 0 || ::fstat(target->root_fd_, &st) != 0) return Errno("open target directory " + path);

@@ -4,6 +4,10 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <atomic>
+#include <cstdio>
+#include <thread>
+
 #include "client/restore/target_testing.h"
 #include "client/restore/umask.h"
 #include "core/base/status_testing.h"
@@ -183,6 +187,35 @@ TEST_F(TargetDirectoriesTest, NorIsTheTargetItself) {
   EXPECT_EQ(Stat("").st_uid, 65534u);
   EXPECT_TRUE(root_->existed());
   std::filesystem::current_path(before);
+}
+
+// Where others may write the directory above. Whether the exchange falls between making and opening is up to chance, so
+// many are tried; what is ours and closed looks as if it were just made.
+TEST_F(TargetDirectoriesTest, ALinkInThePlaceOfTheTargetJustMadeIsNotFollowed) {
+  const std::string elsewhere = base_ + "/elsewhere", at = options_.target;
+  ASSERT_EQ(::mkdir(elsewhere.c_str(), 0700), 0);
+  struct stat st;
+  ASSERT_EQ(::lstat(elsewhere.c_str(), &st), 0);
+  std::atomic<int> exchanged{0};
+  std::atomic<bool> stop{false};
+  std::thread other([&] {
+    while (!stop) {
+      if (::rmdir(at.c_str()) == 0 && ::symlink(elsewhere.c_str(), at.c_str()) == 0) ++exchanged;
+    }
+  });
+  options_.target += "/";
+  run_.emplace(options_, observer_);
+  for (int i = 0; i < 3000 && !HasFailure(); ++i) {
+    absl::StatusOr<std::unique_ptr<TargetDirectories>> opened = TargetDirectories::Open(*run_, "/in");
+    struct stat root;
+    if (opened.ok() && ::fstat((*opened)->root_fd(), &root) == 0 && root.st_ino == st.st_ino) {
+      EXPECT_TRUE((*opened)->Root(std::nullopt)->existed()) << i;
+    }
+    ::remove(at.c_str());
+  }
+  stop = true;
+  other.join();
+  EXPECT_GT(exchanged, 0);
 }
 
 TEST_F(TargetDirectoriesTest, OneJustMadeIsOursAlsoBelowSetgid) {
