@@ -47,8 +47,9 @@ struct ChunkedFile {
   std::atomic<int> parts{1};  // the planner holds one until the last piece is planned
   std::atomic<bool> failed{false};
   // Held during a write: the kernel lets in one writer of a file at a time, too, but has the others spin meanwhile on
-  // processors that could fetch and open chunks. Here they sleep, each with the one chunk that it has opened.
-  absl::Mutex write_mu ABSL_ACQUIRED_BEFORE(mu);
+  // processors that could fetch and open chunks. Here they sleep, each with the one chunk that it has opened. Never
+  // together with `mu`.
+  absl::Mutex write_mu;
   absl::Mutex mu;
   absl::Status failure ABSL_GUARDED_BY(mu);  // OK and failed: the restore as a whole stops
   RestoreProblemKind kind ABSL_GUARDED_BY(mu) = RestoreProblemKind::kRepository;
