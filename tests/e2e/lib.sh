@@ -3,11 +3,11 @@
 #   instance_new [--split]     a test instance in a directory of its own ($WORK), removed at the end
 #   server_start [VAR=VALUE]   starts holdfastd with no arguments and waits until it answers
 #   check NAME [ARGS]          runs the function case_NAME in a subshell and prints ok or FAIL
-#   finish                     prints the totals; exit status 0 if nothing failed
+#   finish                     prints the totals; exit status 0 if nothing failed, and something ran that was asked for
 #
 # Inside a case any failing command ends it; `fail WHY` says why. Binaries come from $HOLDFAST_BIN
 # (default: bin/ of the repository). HOLDFAST_TEST_PATIENCE multiplies every deadline (default 1);
-# HOLDFAST_TEST_ONLY is a regular expression of case names; HOLDFAST_TEST_KEEP=1 keeps $WORK;
+# HOLDFAST_TEST_ONLY is an extended regular expression of case names; HOLDFAST_TEST_KEEP=1 keeps $WORK;
 # HOLDFAST_TEST_VERBOSE=1 shows what a failed case printed; HOLDFAST_TEST_TIMES=1 shows durations;
 # HOLDFAST_TEST_LOGS=DIR keeps what every case printed.
 # Nothing here needs the source tree except tests/tools.
@@ -364,8 +364,14 @@ run_as_ordinary_user() {
 
 # The totals; cases that could not run here are named above and count as neither.
 finish() {
+  local nothing_passed=0
+  # A misspelt name must not look like success.
+  if [[ -n ${HOLDFAST_TEST_ONLY:-} && $HF_PASSED == 0 ]]; then
+    nothing_passed=1
+    echo "of what HOLDFAST_TEST_ONLY='$HOLDFAST_TEST_ONLY' names, nothing passed"
+  fi
   [[ $HF_SKIPPED == 0 ]] || echo "$HF_SKIPPED skipped"
   echo "$HF_PASSED passed, $HF_FAILED failed"
-  [[ $HF_FAILED == 0 ]]
+  [[ $HF_FAILED == 0 && $nothing_passed == 0 ]]
   exit
 }
