@@ -19,17 +19,19 @@
 //   kTarget      the target refused (errno), a name is hostile, or re-reading found other bytes (DATA_LOSS).
 //   kNote        not an error: something could not be kept but nothing is wrong with the content. Hard link members
 //                whose content differs (restored apart), files that changed while they were read, attributes below.
-// An ordinary user restoring files of his own gets no errors: owners are not restored (option off unless root),
-// setuid and setgid are dropped from files whose owner or group is not restored, and extended attributes refused with
-// EPERM/EACCES (trusted.*, security.*), or not supported by the target, are counted and noted once per attribute name.
-// Attributes that exist on the target but not in the snapshot are left alone, but for access ACLs, which are rights.
+// An ordinary user restoring files of his own gets no errors: owners are not restored (option off unless root), setuid
+// and setgid are dropped from files whose owner or group is not restored, and extended attributes refused with
+// EPERM/EACCES (trusted.*, security.*), or not supported by the target, are counted and noted once per class: what is
+// before the first dot of their names. Attributes that exist on the target but not in the snapshot are left alone, but
+// for access ACLs, which are rights.
 //
 // Threads and cost. Blocks; the calling thread plans (walks entries, makes directories, links and special files),
-// options.threads workers fetch and write. Several restores may run in one process, also into one target. Nothing of
-// the process is changed; its umask, which is read once, must stay what it is meanwhile, and costs a chmod where it
-// takes a bit that the snapshot has. About 5 system calls per small file. Memory: options.memory_bytes on top of what
-// the source holds, and about 60 bytes per hard link group of which not all members have been seen. No fsync (but with
-// `verify`).
+// options.threads workers fetch and write. Several restores may run in one process; into one target only as root, for
+// an ordinary user is shut out of a directory that another restore has given a mode without rights. Nothing of the
+// process is changed; its umask, which TargetDirectories and TargetFiles read when they are made, must stay what it is
+// meanwhile, and costs a chmod where it takes a bit that the snapshot has. About 5 system calls per small file. Memory:
+// options.memory_bytes on top of what the source holds, and about 60 bytes per hard link group of which not all members
+// have been seen. No fsync (but with `verify`).
 #ifndef HOLDFAST_CLIENT_RESTORE_RESTORE_H_
 #define HOLDFAST_CLIENT_RESTORE_RESTORE_H_
 
