@@ -1,6 +1,5 @@
 #include "client/backup/base_snapshot.h"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -98,25 +97,16 @@ PreviousVersion BaseSnapshot::PreviousPieces(const Entry& old) const {
   }
   Entry entry = old;
   if (!reader_.ResolveSideChunks(entry).ok()) return out;
-  const std::vector<Hole> large_holes = LargeHolesOf(entry.holes);
-  size_t next_hole = 0;
-  uint64_t offset = 0;
-  auto skip_holes = [&] {
-    bool skipped = false;
-    while (next_hole < large_holes.size() && large_holes[next_hole].offset <= offset) {
-      offset = std::max(offset, large_holes[next_hole].offset + large_holes[next_hole].length);
-      ++next_hole;
-      skipped = true;
-    }
-    return skipped;
-  };
-  skip_holes();
+  const absl::StatusOr<ContentMap> map = ContentMap::Make(entry.size, entry.holes);
+  if (!map.ok()) return out;
+  uint64_t content_offset = 0;
   absl::Status s = reader_.ForEachPiece(entry.content, [&](const ChunkPiece& piece) -> absl::Status {
     if (out.pieces.size() >= kPreviousPiecesMax) return absl::ResourceExhaustedError("too many pieces for hints");
-    out.pieces.push_back({offset, piece.length, false});
+    const uint64_t offset = map->FileOffset(content_offset);
+    content_offset += piece.length;
+    const bool hole_follows = map->FileOffset(content_offset) != offset + piece.length;
+    out.pieces.push_back({offset, piece.length, hole_follows});
     out.refs.push_back(piece.ref);
-    offset += piece.length;
-    if (skip_holes()) out.pieces.back().last_of_run = true;
     return absl::OkStatus();
   });
   if (!s.ok()) return PreviousVersion();

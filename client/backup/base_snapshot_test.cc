@@ -14,6 +14,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 Timestamp At(absl::Time t) { return {absl::ToUnixSeconds(t), 0}; }
 
@@ -297,6 +298,7 @@ TEST_F(BaseSnapshotTest, GivesThePiecesOfALargeFileAroundItsLargeHoles) {
   }
   constexpr uint64_t kHole = 2 * kLargeHoleBytes;
   old.holes = {{0, kHole}, {kHole + 100, 50}, {kHole + 2000, kHole}};
+  old.size = 2 * kHole + 3000;
   const PreviousVersion previous = base->PreviousPieces(old);
   ASSERT_EQ(previous.pieces.size(), 3u);
   EXPECT_EQ(previous.pieces[0].offset, kHole);
@@ -320,6 +322,11 @@ TEST_F(BaseSnapshotTest, HintsThatCannotBeReadAreNone) {
   old.content.chunks.resize(1);
   old.hole_chunk.emplace();
   EXPECT_THAT(base->PreviousPieces(old).pieces, IsEmpty()) << "the holes are not there";
+  old.hole_chunk.reset();
+  old.content.chunks[0].length = old.size = 1000;
+  EXPECT_THAT(base->PreviousPieces(old).pieces, SizeIs(1));
+  old.holes = {{2000, kLargeHoleBytes}};
+  EXPECT_THAT(base->PreviousPieces(old).pieces, IsEmpty()) << "the holes contradict the size";
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/format/chunk.h"
@@ -13,51 +14,46 @@ namespace {
 constexpr uint64_t kWindowBytes = 16u << 20;
 constexpr size_t kZerosBytes = 64u << 10;
 
-// Puts the large holes back between the stored bytes.
+// Puts the holes back between the stored bytes.
 class HoleFiller {
  public:
-  HoleFiller(const Entry& entry, const std::function<absl::Status(std::string_view)>& write)
-      : size_(entry.size), write_(write), holes_(LargeHolesOf(entry.holes)) {}
+  using Write = std::function<absl::Status(std::string_view)>;
+  HoleFiller(uint64_t size, ContentMap map, const Write& write) : size_(size), map_(std::move(map)), write_(write) {}
 
   absl::Status Add(std::string_view bytes) {
-    while (!bytes.empty()) {
-      RETURN_IF_ERROR(FillHole());
-      const uint64_t end = next_ < holes_.size() ? holes_[next_].offset : size_;
-      const size_t n = std::min<uint64_t>(bytes.size(), end > offset_ ? end - offset_ : 0);
-      if (n == 0) return absl::DataLossError("the content is longer than the file");
-      RETURN_IF_ERROR(write_(bytes.substr(0, n)));
-      offset_ += n;
-      bytes.remove_prefix(n);
+    if (bytes.size() > map_.content_length() - content_offset_) {
+      return absl::DataLossError("the content is longer than the file");
     }
+    RETURN_IF_ERROR(map_.ForEachRange(
+        content_offset_, bytes, /*keep_small_holes=*/false,
+        [&](uint64_t file_offset, std::string_view range) { return FillAndWrite(file_offset, range); }));
+    content_offset_ += bytes.size();
     return absl::OkStatus();
   }
 
   absl::Status Finish() {
-    RETURN_IF_ERROR(FillHole());
-    if (offset_ != size_) return absl::DataLossError("the content is shorter than the file");
-    return absl::OkStatus();
+    if (content_offset_ != map_.content_length()) return absl::DataLossError("the content is shorter than the file");
+    return FillAndWrite(size_, {});
   }
 
  private:
-  absl::Status FillHole() {
+  // What is between the ranges is zeros.
+  absl::Status FillAndWrite(uint64_t file_offset, std::string_view range) {
     static const std::string zeros(kZerosBytes, '\0');
-    while (next_ < holes_.size() && holes_[next_].offset == offset_) {
-      uint64_t left = holes_[next_].length;
-      if (left > size_ - offset_) return absl::DataLossError("a hole reaches beyond the end of the file");
-      offset_ += left;
-      for (; left > 0; left -= std::min<uint64_t>(left, kZerosBytes)) {
-        RETURN_IF_ERROR(write_(std::string_view(zeros).substr(0, std::min<uint64_t>(left, kZerosBytes))));
-      }
-      ++next_;
+    while (offset_ < file_offset) {
+      const uint64_t n = std::min<uint64_t>(file_offset - offset_, kZerosBytes);
+      RETURN_IF_ERROR(write_(std::string_view(zeros).substr(0, n)));
+      offset_ += n;
     }
-    return absl::OkStatus();
+    offset_ += range.size();
+    return range.empty() ? absl::OkStatus() : write_(range);
   }
 
   const uint64_t size_;
-  const std::function<absl::Status(std::string_view)>& write_;
-  const std::vector<Hole> holes_;
-  size_t next_ = 0;
-  uint64_t offset_ = 0;
+  const ContentMap map_;
+  const Write& write_;
+  uint64_t content_offset_ = 0;
+  uint64_t offset_ = 0;  // in the file
 };
 
 absl::Status CheckType(ChunkType type) {
@@ -100,7 +96,8 @@ absl::Status FetchAndAdd(ChunkSource& source, std::vector<ChunkPiece>& window, H
 
 absl::Status ReadContent(const SnapshotReader& snapshot, const Entry& entry,
                          const std::function<absl::Status(std::string_view bytes)>& write) {
-  HoleFiller filler(entry, write);
+  ASSIGN_OR_RETURN(ContentMap map, ContentMap::Make(entry.size, entry.holes));
+  HoleFiller filler(entry.size, std::move(map), write);
   const Content& content = entry.content;
   switch (content.kind) {
     case Content::Kind::kNone:

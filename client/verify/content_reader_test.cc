@@ -68,7 +68,12 @@ TEST_F(ContentReaderTest, ContentThatContradictsTheSizeIsDamage) {
   EXPECT_THAT(Read(file), StatusIs(absl::StatusCode::kDataLoss, "shorter"));
   file.size = 3;
   file.holes = {{3, kMiB}};
-  EXPECT_THAT(Read(file), StatusIs(absl::StatusCode::kDataLoss, "hole"));
+  EXPECT_THAT(Read(file), StatusIs(absl::StatusCode::kDataLoss, "holes"));
+  file.holes = {{3, 1}};
+  EXPECT_THAT(Read(file), StatusIs(absl::StatusCode::kDataLoss, "holes")) << "a small one, too";
+  Entry only_holes = snapshot_.File("f", 2 * kMiB);
+  only_holes.holes = {{0, 2 * kMiB}, {kMiB, kMiB}};
+  EXPECT_THAT(Read(only_holes), StatusIs(absl::StatusCode::kDataLoss, "holes")) << "one within the other";
 }
 
 TEST_F(ContentReaderTest, WhatIsNotInItsChunkIsDamage) {
