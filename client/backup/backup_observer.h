@@ -23,7 +23,7 @@ struct BackupObserver {
   // Progress, readable at any time.
   std::atomic<uint64_t> files_seen{0}, bytes_seen{0};  // by the walk
   std::atomic<uint64_t> files_done{0}, bytes_done{0};  // stored or found unchanged
-  std::atomic<uint64_t> bytes_read{0}, bytes_sent{0};
+  std::atomic<uint64_t> bytes_sent{0};
   std::atomic<uint64_t> files_expected{0}, bytes_expected{0};  // from the previous snapshot; 0 = not known
   std::atomic<BackupPhase> phase{BackupPhase::kScanning};
   std::atomic<bool> cancel{false};
