@@ -40,8 +40,6 @@ class EntryQueue {
 
   // Stays where it is until it is finished.
   PendingEntry& Push(PendingEntry pending);
-  bool empty() const { return entries_.empty(); }
-  size_t size() const { return entries_.size(); }
 
   // Finishes the front; false: it has to wait.
   using Finish = absl::FunctionRef<absl::StatusOr<bool>(PendingEntry& front)>;
