@@ -54,7 +54,6 @@ class FakeKeyServer : public RepositoryClient {
   absl::StatusOr<std::string> GetManifest(const std::string&, const ManifestId&) override { return Other(); }
   absl::Status DeleteSnapshot(const std::string&, const ManifestId&, const std::string&) override { return Other(); }
   absl::StatusOr<v1::OpenSessionReply> OpenSession(const v1::OpenSessionRequest&) override { return Other(); }
-  absl::Status Barrier(const std::string&, const std::string&) override { return Other(); }
   absl::StatusOr<v1::CommitSnapshotReply> CommitSnapshot(const v1::CommitSnapshotRequest&,
                                                          std::vector<ChunkId>*) override {
     return Other();

@@ -51,12 +51,6 @@ class GrpcRepositoryClient : public RepositoryClient {
   absl::StatusOr<v1::OpenSessionReply> OpenSession(const v1::OpenSessionRequest& request) override {
     return Call<v1::OpenSessionReply>(&Stub::OpenSession, request);
   }
-  absl::Status Barrier(const std::string& repository, const std::string& session) override {
-    v1::BarrierRequest request;
-    request.set_repository(repository);
-    request.set_session(session);
-    return Call<v1::BarrierReply>(&Stub::Barrier, request).status();
-  }
   absl::StatusOr<v1::CommitSnapshotReply> CommitSnapshot(const v1::CommitSnapshotRequest& request,
                                                          std::vector<ChunkId>* missing) override {
     std::string details;

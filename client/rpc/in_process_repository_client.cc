@@ -178,12 +178,6 @@ absl::StatusOr<v1::OpenSessionReply> InProcessRepositoryClient::OpenSession(cons
   return reply;
 }
 
-absl::Status InProcessRepositoryClient::Barrier(const std::string& repository, const std::string& session) {
-  ASSIGN_OR_RETURN(auto hosted, Find("Barrier", repository));
-  ASSIGN_OR_RETURN(SessionId id, SessionId::FromBytes(session));
-  return hosted->engine().Barrier(kWho, id);
-}
-
 absl::StatusOr<v1::CommitSnapshotReply> InProcessRepositoryClient::CommitSnapshot(
     const v1::CommitSnapshotRequest& request, std::vector<ChunkId>* missing) {
   ASSIGN_OR_RETURN(auto hosted, Find("CommitSnapshot", request.repository()));

@@ -37,7 +37,6 @@ class InProcessRepositoryClient : public RepositoryClient {
   absl::StatusOr<std::string> GetManifest(const std::string& repository, const ManifestId& id) override;
   absl::Status DeleteSnapshot(const std::string& repository, const ManifestId& id, const std::string& reason) override;
   absl::StatusOr<v1::OpenSessionReply> OpenSession(const v1::OpenSessionRequest& request) override;
-  absl::Status Barrier(const std::string& repository, const std::string& session) override;
   absl::StatusOr<v1::CommitSnapshotReply> CommitSnapshot(const v1::CommitSnapshotRequest& request,
                                                          std::vector<ChunkId>* missing) override;
   absl::Status CloseSession(const std::string& repository, const std::string& session) override;

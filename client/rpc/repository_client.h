@@ -1,4 +1,4 @@
-// Everything that a client asks of a server, as typed calls: the seam between the rest of the client and the network.
+// Everything that our client asks of a server, as typed calls: the seam between the rest of the client and the network.
 // Messages are those of service.proto, which also says what each call means and which errors it has; UNAVAILABLE from
 // any of them: the server went away. What is implemented here is only the transport, over gRPC or in one process.
 #ifndef HOLDFAST_CLIENT_RPC_REPOSITORY_CLIENT_H_
@@ -36,7 +36,6 @@ class RepositoryClient {
 
   // Sessions; `session` is what OpenSession gave.
   virtual absl::StatusOr<v1::OpenSessionReply> OpenSession(const v1::OpenSessionRequest& request) = 0;
-  virtual absl::Status Barrier(const std::string& repository, const std::string& session) = 0;
   // FAILED_PRECONDITION: chunks are missing, and `missing` (may be null) has the first of them.
   virtual absl::StatusOr<v1::CommitSnapshotReply> CommitSnapshot(const v1::CommitSnapshotRequest& request,
                                                                  std::vector<ChunkId>* missing) = 0;

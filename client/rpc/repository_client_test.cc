@@ -255,7 +255,6 @@ TEST_P(RepositoryClientTest, CommitsWhatWasUploaded) {
   Store(*transport, Record("data"));
   const std::vector<ChunkId> children{Ref("data").id};
   Store(*transport, Record("page", ChunkType::kTree, children));
-  EXPECT_OK(client().Barrier(kRepository, session.session()));
   const auto request = Manifest(session, Ref("page", ChunkType::kTree, children));
   std::vector<ChunkId> missing;
   auto reply = client().CommitSnapshot(request, &missing);
@@ -298,10 +297,11 @@ TEST_P(RepositoryClientTest, LetsOneSessionOfASourceWorkAtATime) {
 TEST_P(RepositoryClientTest, KnowsOnlyOpenSessions) {
   v1::OpenSessionReply session = Open();
   ASSERT_OK(client().CloseSession(kRepository, session.session()));
-  EXPECT_THAT(client().Barrier(kRepository, session.session()), StatusIs(absl::StatusCode::kAborted));
+  const ChunkRef root = Ref("page", ChunkType::kTree);
+  EXPECT_THAT(client().CommitSnapshot(Manifest(session, root), nullptr), StatusIs(absl::StatusCode::kAborted));
   EXPECT_THAT(client().NewUploadTransport(kRepository, session), StatusIs(absl::StatusCode::kAborted));
   session.set_session("too short");
-  EXPECT_THAT(client().Barrier(kRepository, session.session()), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(client().CommitSnapshot(Manifest(session, root), nullptr), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(client().NewUploadTransport(kRepository, session), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
@@ -339,7 +339,6 @@ TEST_P(RepositoryClientTest, TellsItsOwnChunksFromThoseOfOthers) {
     ASSERT_OK(opened);
     auto transport = Attach(*opened);
     Store(*transport, record);
-    ASSERT_OK(client().Barrier(kRepository, opened->session()));
   }
   auto transport = Attach(Open());
   EXPECT_EQ(Have(*transport, {Ref("same").id}), std::string(1, '\2'));
