@@ -5,7 +5,26 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+
 namespace holdfast {
+namespace {
+
+constexpr size_t kMissingNamedMax = 3;
+
+// So that whoever reads the message can look for the chunks at the server.
+absl::Status NameMissing(const absl::Status& status, std::vector<ChunkId> missing) {
+  if (status.ok() || missing.empty()) return status;
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  std::string named;
+  for (size_t i = 0; i < std::min(missing.size(), kMissingNamedMax); ++i) {
+    absl::StrAppend(&named, i == 0 ? ": " : ", ", HexEncode(missing[i].view()));
+  }
+  if (missing.size() > kMissingNamedMax) named += " and others";
+  return absl::Status(status.code(), absl::StrCat(status.message(), named));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<UploadSession>> UploadSession::Open(RepositoryClient& client, const SealingKeys& keys,
                                                                    const Options& options) {
@@ -52,8 +71,9 @@ absl::StatusOr<ManifestId> UploadSession::Commit(const std::string& manifest) {
   request.set_repository(repository_);
   request.set_session(opened_.session());
   request.set_manifest(manifest);
-  absl::StatusOr<v1::CommitSnapshotReply> reply = client_.CommitSnapshot(request, /*missing=*/nullptr);
-  RETURN_IF_ERROR(Annotate(reply.status(), "committing the snapshot"));
+  std::vector<ChunkId> missing;
+  absl::StatusOr<v1::CommitSnapshotReply> reply = client_.CommitSnapshot(request, &missing);
+  RETURN_IF_ERROR(Annotate(NameMissing(reply.status(), std::move(missing)), "committing the snapshot"));
   return ManifestId::FromBytes(reply->id());
 }
 

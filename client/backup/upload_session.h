@@ -41,6 +41,7 @@ class UploadSession {
 
   // Everything offered so far has been taken by the server. Errors as PageUploader::Flush.
   absl::Status Flush();
+  // FAILED_PRECONDITION: chunks are missing, of which the message names some.
   absl::StatusOr<ManifestId> Commit(const std::string& manifest);
 
  private:
