@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "client/restore/fetch_queue.h"
 #include "client/restore/file_tasks.h"
+#include "client/restore/hard_links.h"
 #include "core/base/ids.h"
 #include "core/tree/entry.h"
 
@@ -28,7 +29,8 @@ class FetchWindow {
   static constexpr size_t kChunkedFilesMax = 64;  // each may be open while it waits for its next chunk
   static constexpr size_t kWithoutChunkMax = 512;
   static constexpr size_t kFilesMax = 16384;
-  static constexpr uint64_t kBytesPerFile = 2048;  // generous: names, attributes, a directory each
+  // Generous: names, attributes, a directory each. Names that wait for their link count as files.
+  static constexpr uint64_t kBytesPerFile = HardLinks::kBytesPerWaitingName;
 
   // `queue` is borrowed. `held_elsewhere`: files that are held by others and count as ours.
   FetchWindow(uint64_t memory_bytes, FetchQueue& queue, std::function<size_t()> held_elsewhere);
