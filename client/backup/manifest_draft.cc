@@ -2,43 +2,15 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_format.h"
+#include "core/base/utf8.h"
 
 namespace holdfast {
 namespace {
 
 constexpr size_t kTextBytesMax = 4096;
 
-// Bytes of the UTF-8 character that `s` begins with; 0: with none.
-size_t CharacterLength(std::string_view s) {
-  const auto byte = [&](size_t i) -> uint32_t { return i < s.size() ? static_cast<uint8_t>(s[i]) : 0; };
-  const auto follows = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
-  const uint32_t first = byte(0), second = byte(1);
-  if (first < 0x80) return 1;
-  if (first < 0xc2 || !follows(1)) return 0;
-  if (first < 0xe0) return 2;
-  if (first < 0xf0) {
-    const bool overlong = first == 0xe0 && second < 0xa0, surrogate = first == 0xed && second >= 0xa0;
-    return !overlong && !surrogate && follows(2) ? 3 : 0;
-  }
-  const bool overlong = first == 0xf0 && second<0x90, too_large = first> 0xf4 || (first == 0xf4 && second >= 0x90);
-  return !overlong && !too_large && follows(2) && follows(3) ? 4 : 0;
-}
-
-// Protobuf strings are UTF-8, and a manifest with other text would not open: other bytes become \xNN.
-std::string EscapeForProto(std::string_view raw) {
-  std::string text;
-  for (raw = raw.substr(0, kTextBytesMax); !raw.empty();) {
-    const size_t n = CharacterLength(raw);
-    if (n == 0) {
-      absl::StrAppendFormat(&text, "\\x%02x", static_cast<uint8_t>(raw[0]));
-    } else {
-      text.append(raw.substr(0, n));
-    }
-    raw.remove_prefix(std::max<size_t>(n, 1));
-  }
-  return text;
-}
+// Protobuf strings are UTF-8, and a manifest with other text would not open.
+std::string TextForProto(std::string_view raw) { return EscapeInvalidUtf8(raw.substr(0, kTextBytesMax)); }
 
 }  // namespace
 
@@ -95,10 +67,10 @@ absl::StatusOr<std::string> ManifestDraft::Seal(const Facts& facts, const Manife
   core_.set_complete(core_.errors() == 0);
 
   AddSparseBundles();
-  sealed_.set_description(EscapeForProto(facts.description));
+  sealed_.set_description(TextForProto(facts.description));
   sealed_.set_root_path(facts.root_path);
   sealed_.set_platform(1);
-  for (const std::string& pattern : facts.excludes) sealed_.add_excludes(EscapeForProto(pattern));
+  for (const std::string& pattern : facts.excludes) sealed_.add_excludes(TextForProto(pattern));
   statistics().set_duration_ns(absl::ToInt64Nanoseconds(facts.finished - facts.started));
   return SealManifest(core_, sealed_, facts.root.ref.key, keys, random);
 }

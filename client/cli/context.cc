@@ -10,6 +10,7 @@
 #include "client/keys/repository_keys.h"
 #include "client/rpc/grpc_repository_client.h"
 #include "core/base/repository_name.h"
+#include "core/base/utf8.h"
 
 namespace holdfast {
 

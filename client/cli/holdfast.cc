@@ -17,6 +17,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/failure_text.h"
 #include "client/cli/interrupt.h"
+#include "core/base/utf8.h"
 #include "core/base/version.h"
 #include "core/io/posix.h"
 

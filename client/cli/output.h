@@ -18,9 +18,6 @@ using Json = nlohmann::ordered_json;
 // Control characters, bytes that are not UTF-8 and characters that change the direction of text become \xNN (\n, \t
 // for the usual ones).
 std::string EscapeForTerminal(std::string_view bytes);
-// UTF-8 as it is, every other byte as \xNN: also what source labels are made of.
-std::string EscapeInvalidUtf8(std::string_view bytes);
-bool IsUtf8(std::string_view bytes);
 // Sets object[key] to the text, and object[key + "_raw_base64"] as well when the text is not the exact bytes.
 void SetName(Json& object, std::string_view key, std::string_view bytes);
 

@@ -9,6 +9,7 @@
 #include "client/cli/exit_code.h"
 #include "client/keys/repository_keys.h"
 #include "core/base/repository_name.h"
+#include "core/base/utf8.h"
 #include "core/keys/credentials.h"
 #include "core/keys/recovery_key.h"
 #include "core/keys/settings.h"

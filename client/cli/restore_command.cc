@@ -13,6 +13,7 @@
 #include "client/snapshots/open_snapshot.h"
 #include "client/snapshots/snapshot_path.h"
 #include "core/base/repository_name.h"
+#include "core/base/utf8.h"
 
 namespace holdfast {
 namespace {

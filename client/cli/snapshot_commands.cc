@@ -21,6 +21,7 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
 #include "core/base/repository_name.h"
+#include "core/base/utf8.h"
 #include "core/io/errno_status.h"
 
 namespace holdfast {

@@ -14,6 +14,7 @@
 #include "client/snapshots/snapshot_list.h"
 #include "client/verify/verifier.h"
 #include "core/base/repository_name.h"
+#include "core/base/utf8.h"
 
 namespace holdfast {
 namespace {
