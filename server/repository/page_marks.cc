@@ -20,19 +20,25 @@ class Walk {
       : index_(index), reader_(reader), walk_(walk), warnings_(warnings) {}
 
   absl::Status Below(const ChunkId& root) {
-    ASSIGN_OR_RETURN(auto at, index_.Lookup({&root, 1}));
-    if (!at[0] || at[0]->type != ChunkType::kTree || IsDone(*at[0]) || known_.contains(root)) return absl::OkStatus();
-    RETURN_IF_ERROR(Enter(root, *at[0]));
+    ASSIGN_OR_RETURN(auto found, index_.LookupAll({&root, 1}));
+    const Copies& copies = found[0];
+    if (copies.empty() || copies[0].type != ChunkType::kTree || IsDone(copies[0]) || known_.contains(root)) {
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(Enter(root, copies));
     while (!path_.empty()) RETURN_IF_ERROR(path_.back().below.empty() ? Leave() : Descend());
     return absl::OkStatus();
   }
 
   absl::Status WriteMarks() {
     RETURN_IF_ERROR(index_.UnmarkCommitted(std::exchange(unmark_, {})));
+    RETURN_IF_ERROR(index_.MarkDamaged(std::exchange(damaged_, {})));
     return index_.MarkCommitted(std::exchange(mark_, {}));
   }
 
  private:
+  using Copies = std::vector<ChunkLocation>;  // of one page, oldest first
+
   struct Page {
     ChunkId id;
     std::vector<ChunkId> below;  // pages still to be looked at
@@ -42,12 +48,27 @@ class Walk {
 
   bool IsDone(const ChunkLocation& l) const { return walk_ == PageWalk::kUnmarkedOnly && l.committed; }
 
-  absl::Status Enter(const ChunkId& id, const ChunkLocation& location) {
-    Page page{id, {}, !location.damaged, location.committed};
-    absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(location, id));
+  // Of the oldest copy that opens. That none does is noted: whoever has the page may send it again.
+  absl::StatusOr<RecordHeader> ReadHeader(const ChunkId& id, const Copies& copies) {
+    absl::Status failure;
+    bool damaged = true;
+    for (const ChunkLocation& copy : copies) {
+      absl::StatusOr<RecordHeader> header = reader_.ReadHeader(ToRecordLocation(copy, id));
+      if (header.ok()) return header;
+      damaged = damaged && IsDamage(header.status());
+      if (!MayPass(header.status())) warnings_.Add(std::string(header.status().message()));
+      // An outage is not a loss: of two failures the one that may pass counts.
+      if (failure.ok() || MayPass(header.status())) failure = header.status();
+    }
+    if (damaged) damaged_.push_back(id);
+    return failure;
+  }
+
+  absl::Status Enter(const ChunkId& id, const Copies& copies) {
+    Page page{id, {}, !copies[0].damaged, copies[0].committed};
+    absl::StatusOr<RecordHeader> header = ReadHeader(id, copies);
     if (MayPass(header.status())) return header.status();
     if (!header.ok() || path_.size() >= 2 * kTreeLevelsMax) {
-      if (!header.ok()) warnings_.Add(std::string(header.status().message()));
       page.complete = false;
     } else {
       ASSIGN_OR_RETURN(auto locations, index_.Lookup(header->children));
@@ -69,8 +90,8 @@ class Walk {
       path_.back().complete = path_.back().complete && it->second;
       return absl::OkStatus();
     }
-    ASSIGN_OR_RETURN(auto location, index_.Lookup({&next, 1}));
-    if (location[0]) return Enter(next, *location[0]);
+    ASSIGN_OR_RETURN(auto found, index_.LookupAll({&next, 1}));
+    if (!found[0].empty()) return Enter(next, found[0]);
     path_.back().complete = false;
     return absl::OkStatus();
   }
@@ -83,7 +104,7 @@ class Walk {
     if (!page.complete && page.marked) unmark_.push_back(page.id);
     // What is above an incomplete page is incomplete.
     if (!path_.empty()) path_.back().complete = path_.back().complete && page.complete;
-    return mark_.size() + unmark_.size() >= kMarkBatch ? WriteMarks() : absl::OkStatus();
+    return mark_.size() + unmark_.size() + damaged_.size() >= kMarkBatch ? WriteMarks() : absl::OkStatus();
   }
 
   ChunkIndex& index_;
@@ -92,7 +113,7 @@ class Walk {
   Warnings& warnings_;
   absl::flat_hash_map<ChunkId, bool> known_;  // page looked at -> complete
   std::vector<Page> path_;
-  std::vector<ChunkId> mark_, unmark_;
+  std::vector<ChunkId> mark_, unmark_, damaged_;
 };
 
 }  // namespace

@@ -19,8 +19,8 @@ enum class PageWalk {
 };
 
 // Gives the pages below `roots` their marks. Blocking; costs a read of the header of each page that is walked, and
-// about 100 bytes of memory for each. A page that cannot be read is named in `warnings`. UNAVAILABLE: an outage; what
-// was marked before it stays.
+// about 100 bytes of memory for each. A copy that cannot be read is named in `warnings`; a page of which no copy can is
+// noted as damaged, which leaves the marks stale once more. UNAVAILABLE: an outage; what was marked before it stays.
 absl::Status MarkPages(ChunkIndex& index, PackReader& reader, absl::Span<const ChunkId> roots, PageWalk walk,
                        Warnings& warnings);
 

@@ -32,6 +32,15 @@ class PageMarksTest : public testing::Test {
     return MarkPages(**index, engine_.reader, IdsOf(roots), walk, engine_.warnings);
   }
   void SetMarks(const std::vector<TestChunk>& pages) { ASSERT_OK((*engine_.index.Get())->MarkCommitted(IdsOf(pages))); }
+  // So that no read opens it.
+  void DamageHeader(const PackSummary& pack, const TestChunk& page) {
+    const std::string blob = engine_.Blob(PackBlobName(pack.kind, pack.id));
+    const size_t body = blob.find(page.body);
+    ASSERT_NE(body, std::string::npos);
+    engine_.Damage(pack, std::string_view(blob).substr(body - 30, 30));
+  }
+  bool IsNotedAsDamaged(const TestChunk& page) { return engine_.Find(page.id())->damaged; }
+  uint64_t StaleMarks() { return (*engine_.index.Get())->StaleMarks().value_or(99); }
   std::vector<bool> Marks(const std::vector<TestChunk>& pages) {
     std::vector<bool> marks;
     for (const TestChunk& page : pages) marks.push_back(engine_.IsMarked(page));
@@ -103,15 +112,42 @@ TEST_F(PageMarksTest, DoesNotLookBelowWhatIsMarkedUnlessAllAreWalked) {
   EXPECT_TRUE(engine_.IsMarked(low_));
 }
 
-TEST_F(PageMarksTest, NamesAPageThatCannotBeReadAndUnmarksIt) {
+TEST_F(PageMarksTest, NamesAPageThatCannotBeReadUnmarksItAndNotesIt) {
   StorePages(all_);
   SetMarks(all_);
   const PackSummary& pack = packs_[1];  // of middle
-  const std::string blob = engine_.Blob(PackBlobName(pack.kind, pack.id));
-  engine_.Damage(pack, std::string_view(blob).substr(blob.find(middle_.body) - 30, 30));
+  DamageHeader(pack, middle_);
   ASSERT_OK(Mark(PageWalk::kAll, {left_, right_}));
   EXPECT_THAT(Marks({middle_, left_, right_}), Each(false));
   EXPECT_THAT(engine_.warnings.All(), ElementsAre(HasSubstr(HexEncode(pack.id.view()))));
+  EXPECT_TRUE(IsNotedAsDamaged(middle_)) << "what is sent again would be dropped";
+  EXPECT_FALSE(IsNotedAsDamaged(left_));
+  // A page that is noted already makes no mark stale again: the walks come to an end.
+  const uint64_t stale = StaleMarks();
+  EXPECT_NE(stale, 0u);
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_}));
+  EXPECT_EQ(StaleMarks(), stale);
+  EXPECT_THAT(engine_.kv.written, IsEmpty());
+}
+
+TEST_F(PageMarksTest, ReadsAnotherCopyOfAPageWhoseFirstCannotBeRead) {
+  StorePages(all_);
+  engine_.StoreAndIndex({TestPage(2, {low_}, /*agent=*/2)});
+  DamageHeader(packs_[1], middle_);
+  ASSERT_OK(Mark(PageWalk::kAll, {left_, right_}));
+  EXPECT_THAT(Marks(all_), Each(true));
+  EXPECT_FALSE(IsNotedAsDamaged(middle_));
+  EXPECT_THAT(engine_.warnings.All(), ElementsAre(HasSubstr(HexEncode(packs_[1].id.view()))));
+}
+
+TEST_F(PageMarksTest, TakesADamagedCopyBesideAnOutageForNoLoss) {
+  StorePages(all_);
+  const PackSummary second = engine_.StoreAndIndex({TestPage(2, {low_}, /*agent=*/2)});
+  DamageHeader(packs_[1], middle_);
+  engine_.Outage(BlobOperation::kGet, PackBlobName(second.kind, second.id).str());
+  EXPECT_THAT(Mark(PageWalk::kAll, {left_}), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_FALSE(IsNotedAsDamaged(middle_));
+  EXPECT_FALSE(engine_.IsMarked(left_));
 }
 
 TEST_F(PageMarksTest, TakesAnOutageForNoDamage) {

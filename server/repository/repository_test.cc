@@ -998,6 +998,23 @@ TEST_F(RepositoryTest, TakesAChunkAgainThatItFoundDamaged) {
   EXPECT_THAT(ReadOne(*repository_, Data(1)), IsOkAndHolds(Data(1).body));
 }
 
+TEST_F(RepositoryTest, TakesAPageAgainThatTheWalkFoundDamaged) {
+  Snapshot first = MustBackup(*repository_, "home", {Data(1)}, 1);
+  const Chunk page = first.chunks.back();
+  repository_.reset();
+  const std::string pack = machine_.Names("packs/t/").at(0);
+  const std::string blob = machine_.Blob(pack);
+  ASSERT_TRUE(machine_.Damage(pack, std::string_view(blob).substr(blob.find(page.body) - 30, 30)));
+  machine_.kv.batches.clear();  // so that all pages are walked; the trailer is good
+  repository_ = machine_.Open();
+  EXPECT_THAT(Have({Data(1), page}), IsOkAndHolds(ElementsAre(kOwn, kNone)));
+  Snapshot second = MustBackup(*repository_, "home", {Data(1)}, 1);
+  ExpectWhole(*repository_, second);
+  ExpectWhole(*repository_, first);
+  Restart();
+  EXPECT_THAT(Have({page}), IsOkAndHolds(ElementsAre(kOwn)));
+}
+
 TEST_F(RepositoryTest, RemembersDamageAndWhatIsAboveItOverARestart) {
   Snapshot home = MustBackup(*repository_, "home", {Data(1), Data(2)}, 1);
   MustBackup(*repository_, "work", {Data(3)}, 2);
