@@ -64,12 +64,28 @@ absl::StatusOr<std::vector<ChunkId>> SessionTable::Turn::NewPages(const ChunkId&
   absl::MutexLock lock(&table_.mu_);
   RETURN_IF_ERROR(session_->failed);  // S5, of a pack that was lost since the turn began
   *root_known = session_->known.contains(KnownIdOf(root));
+  // Depth first, and without recursion: how deep it goes is up to the client.
+  struct Step {
+    const ChunkId* page;
+    const std::vector<ChunkId>* children;
+    size_t next = 0;
+  };
   std::vector<ChunkId> pages;
-  absl::flat_hash_set<ChunkId> seen = {root};
-  if (session_->new_pages.contains(root)) pages.push_back(root);
-  for (size_t i = 0; i < pages.size(); ++i) {
-    for (const ChunkId& child : session_->new_pages[pages[i]]) {
-      if (seen.insert(child).second) pages.push_back(child);
+  absl::flat_hash_set<ChunkId> seen;
+  std::vector<Step> path;
+  auto enter = [&](const ChunkId& id) {
+    auto page = session_->new_pages.find(id);
+    if (page == session_->new_pages.end() || !seen.insert(id).second) return;
+    path.push_back({&page->first, &page->second});
+  };
+  enter(root);
+  while (!path.empty()) {
+    Step& step = path.back();
+    if (step.next < step.children->size()) {
+      enter((*step.children)[step.next++]);
+    } else {
+      pages.push_back(*step.page);
+      path.pop_back();
     }
   }
   return pages;

@@ -93,8 +93,9 @@ class SessionTable {
     // A commit of this source whose outcome is unknown: to be settled before heads are compared. The next session of
     // the source inherits it.
     std::optional<CommittedRecord>& unsettled();
-    // The pages below `root` that this session uploaded, each once and before those below it: what its commit makes
-    // committed. The session's error if it failed meanwhile (S5). `root_known`: it uploaded or was promised the root.
+    // `root` and the pages below it that this session uploaded, each once and after those below it: what its commit
+    // makes committed. The session's error if it failed meanwhile (S5). `root_known`: it uploaded or was promised the
+    // root.
     absl::StatusOr<std::vector<ChunkId>> NewPages(const ChunkId& root, bool* root_known);
     // From now on the session cannot commit, and why.
     void Fail(const absl::Status& why);

@@ -196,7 +196,7 @@ TEST_F(SessionTableTest, AcceptsAPageBehindItsChildrenInOneMessage) {
   EXPECT_OK(Accept(id, {page}));
 }
 
-TEST_F(SessionTableTest, TellsTheNewPagesOfACommitFromTheRootDown) {
+TEST_F(SessionTableTest, TellsTheNewPagesOfACommitLowerOnesFirst) {
   const SessionId id = Open("home");
   const TestChunk a = TestData(1), old_page = TestPage(9, {});
   const TestChunk low = TestPage(1, {a}), left = TestPage(2, {low, old_page}), right = TestPage(3, {low});
@@ -209,13 +209,22 @@ TEST_F(SessionTableTest, TellsTheNewPagesOfACommitFromTheRootDown) {
   ASSERT_OK_AND_ASSIGN(std::vector<ChunkId> pages, turn->NewPages(root.id(), &known));
   EXPECT_TRUE(known);
   ASSERT_EQ(pages.size(), 4u);
-  EXPECT_EQ(pages.front(), root.id());
+  EXPECT_EQ(pages.front(), low.id());
   EXPECT_THAT(pages, UnorderedElementsAre(root.id(), left.id(), right.id(), low.id()));
-  EXPECT_EQ(pages.back(), low.id());
+  EXPECT_EQ(pages.back(), root.id());
   EXPECT_THAT(turn->NewPages(old_page.id(), &known), IsOkAndHolds(IsEmpty()));
   EXPECT_TRUE(known) << "promised";
   EXPECT_THAT(turn->NewPages(TestPage(6, {}).id(), &known), IsOkAndHolds(IsEmpty()));
   EXPECT_FALSE(known);
+}
+
+TEST_F(SessionTableTest, TellsAPageThatIsOnSeveralLevelsBeforeAllThatLeadToIt) {
+  const SessionId id = Open("home");
+  std::vector<TestChunk> pages = {TestPage(1, {})};
+  for (int i = 2; i <= 9; ++i) pages.push_back(TestPage(i, pages));  // each over all before it
+  ASSERT_OK(Upload(id, pages));
+  bool known = false;
+  EXPECT_THAT(MustBegin(id)->NewPages(pages.back().id(), &known), IsOkAndHolds(IdsOf(pages)));
 }
 
 // --- S3 -------------------------------------------------------------------------------------------------------------

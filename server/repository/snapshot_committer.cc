@@ -1,6 +1,5 @@
 #include "server/repository/snapshot_committer.h"
 
-#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -74,7 +73,6 @@ absl::StatusOr<CommitResult> SnapshotCommitter::CommitInTurn(SessionTable::Turn&
   Reached(parts_.crash_point, "log-put-after");
   // 6. Hints for later; the snapshot is committed whatever happens to them. Lower pages first: whoever finds a page
   //    marked does not look below it.
-  std::reverse(checked.pages.begin(), checked.pages.end());
   absl::Status marked = checked.index->MarkCommitted(checked.pages);
   if (!marked.ok()) parts_.warnings.Add(absl::StrCat("marking pages: ", marked.message()));
   std::optional<CatalogSnapshot> snapshot = parts_.catalog.Find(parsed.id);
