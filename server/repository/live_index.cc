@@ -196,9 +196,14 @@ absl::Status LiveIndex::OpenKv(bool* from_nothing) {
   RETURN_IF_ERROR(index.status());
   absl::MutexLock lock(&mu_);
   kv_ = *std::move(kv);
-  // The index keeps its KvStore alive: a reader may still hold it when there is a new one.
-  std::shared_ptr<KvStore> keep = kv_;
-  index_ = std::shared_ptr<ChunkIndex>(index->release(), [keep](ChunkIndex* p) { delete p; });
+  // The index keeps its KvStore alive: a reader may still hold it when there is a new one. Both go with the last who
+  // holds it, also when somebody has a weak pointer left.
+  struct Both {
+    std::shared_ptr<KvStore> kv;
+    std::unique_ptr<ChunkIndex> index;
+  };
+  auto both = std::make_shared<Both>(Both{kv_, *std::move(index)});
+  index_ = std::shared_ptr<ChunkIndex>(both, both->index.get());
   status_ = absl::OkStatus();
   return absl::OkStatus();
 }

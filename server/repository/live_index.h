@@ -48,8 +48,8 @@ class LiveIndex {
   absl::Status Complete();
   void Flush();  // as far as that works
 
-  // To look something up; hold it briefly, as an index is not made anew while its predecessor is in use. UNAVAILABLE
-  // until it is complete.
+  // To look something up; hold it briefly, as an index is not made anew while its predecessor is in use (a weak
+  // pointer does not count). UNAVAILABLE until it is complete.
   absl::StatusOr<std::shared_ptr<ChunkIndex>> Get() const;
   // It is not complete, and nobody is making it so.
   bool IsMissing() const;

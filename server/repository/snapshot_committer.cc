@@ -14,7 +14,7 @@ constexpr size_t kManifestCoreBytesMax = 8192;  // a page of 1,000 of them fits 
 }  // namespace
 
 struct SnapshotCommitter::Checked {
-  std::shared_ptr<ChunkIndex> index;
+  std::weak_ptr<ChunkIndex> index;  // not held while the storage takes its time
   std::vector<ChunkId> pages;
 };
 
@@ -63,7 +63,7 @@ absl::StatusOr<CommitResult> SnapshotCommitter::CommitInTurn(SessionTable::Turn&
   RETURN_IF_ERROR(parts_.store_all());
   // 3. Is what it needs really there?
   ASSIGN_OR_RETURN(const ChunkId root, ChunkId::FromBytes(parsed.core.root_id()));
-  ASSIGN_OR_RETURN(Checked checked, CheckChunks(turn, root, missing));
+  ASSIGN_OR_RETURN(const Checked checked, CheckChunks(turn, root, missing));
   // 4. The manifest, before the slot that commits it (W3).
   RETURN_IF_ERROR(Annotate(parts_.manifests.Put(parsed.id, manifest), "storing the manifest"));
   Reached(parts_.crash_point, "manifest-put");
@@ -73,7 +73,7 @@ absl::StatusOr<CommitResult> SnapshotCommitter::CommitInTurn(SessionTable::Turn&
   Reached(parts_.crash_point, "log-put-after");
   // 6. Hints for later; the snapshot is committed whatever happens to them. Lower pages first: whoever finds a page
   //    marked does not look below it.
-  absl::Status marked = checked.index->MarkCommitted(checked.pages);
+  absl::Status marked = Mark(checked);
   if (!marked.ok()) parts_.warnings.Add(absl::StrCat("marking pages: ", marked.message()));
   std::optional<CatalogSnapshot> snapshot = parts_.catalog.Find(parsed.id);
   return CommitResult{parsed.id, snapshot ? snapshot->server_time : parts_.clock.Wall()};
@@ -109,16 +109,24 @@ absl::StatusOr<SnapshotCommitter::Checked> SnapshotCommitter::CheckChunks(Sessio
   bool root_known = false;
   ASSIGN_OR_RETURN(checked.pages, turn.NewPages(root, &root_known));
   if (!root_known) missing->push_back(root);
-  ASSIGN_OR_RETURN(checked.index, parts_.index.Get());
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> index, parts_.index.Get());
+  checked.index = index;
   std::vector<ChunkId> check = checked.pages;
   check.push_back(root);
-  auto locations = checked.index->Lookup(check);
+  auto locations = index->Lookup(check);
   if (!locations.ok()) return parts_.index.Note(locations.status());
   for (size_t i = 0; i < check.size() && missing->size() < kMissingMax; ++i) {
     if (!(*locations)[i]) missing->push_back(check[i]);
   }
   if (!missing->empty()) return absl::FailedPreconditionError("chunks of the snapshot are not stored");
   return checked;
+}
+
+absl::Status SnapshotCommitter::Mark(const Checked& checked) {
+  ASSIGN_OR_RETURN(std::shared_ptr<ChunkIndex> index, parts_.index.Get());
+  // One that was made anew may lack what lies below the pages. Unmarked, they are sent again with what they lack.
+  if (index != checked.index.lock()) return absl::AbortedError("the index was made anew meanwhile");
+  return parts_.index.Note(index->MarkCommitted(checked.pages));
 }
 
 absl::Status SnapshotCommitter::AppendToLog(SessionTable::Turn& turn, const ParsedManifest& parsed) {

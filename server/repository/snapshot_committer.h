@@ -66,6 +66,7 @@ class SnapshotCommitter {
   absl::StatusOr<ParsedManifest> ParseFor(const SessionTable::Turn& turn, std::string_view manifest) const;
   absl::Status CheckIsNext(const SessionTable::Turn& turn, const ParsedManifest& parsed) const;
   absl::StatusOr<Checked> CheckChunks(SessionTable::Turn& turn, const ChunkId& root, std::vector<ChunkId>* missing);
+  absl::Status Mark(const Checked& checked);
   absl::Status AppendToLog(SessionTable::Turn& turn, const ParsedManifest& parsed);
 
   const RepositoryId repository_;

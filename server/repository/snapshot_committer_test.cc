@@ -12,6 +12,7 @@
 namespace holdfast {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -40,6 +41,7 @@ class SnapshotCommitterTest : public testing::Test {
   void Step(std::string_view step) {
     steps_.push_back(absl::StrCat(std::string(step), ": ", engine_.Count("packs/"), " packs, ",
                                   engine_.Count("snapshots/"), " manifests, ", slots(), " slots"));
+    if (step == "manifest-put") manifest_put_();
   }
   size_t slots() { return engine_.Count("log/"); }
 
@@ -83,6 +85,7 @@ class SnapshotCommitterTest : public testing::Test {
   TestEngine engine_;
   SessionTable sessions_{engine_.io(), {}};
   std::function<absl::Status()> store_all_ = [this] { return StoreWaiting(); };
+  std::function<void()> manifest_put_ = [] {};
   std::optional<SnapshotCommitter> committer_;
   std::vector<TestChunk> waiting_data_, waiting_tree_;
   std::vector<std::string> steps_;
@@ -374,6 +377,24 @@ TEST_F(SnapshotCommitterTest, MarksItsPagesLowerOnesFirst) {
   for (const TestChunk& page : {low, middle, high}) EXPECT_TRUE(engine_.IsMarked(page));
   EXPECT_FALSE(engine_.IsMarked(unrelated));
   EXPECT_THAT(engine_.warnings.All(), IsEmpty());
+}
+
+TEST_F(SnapshotCommitterTest, HoldsNoIndexWhileItWritesAndMarksNothingInANewOne) {
+  const SessionId id = Open();
+  const TestChunk data = TestData(1), page = TestPage(2, {data});
+  Upload(id, {data, page});
+  const PackSummary pack = engine_.StoreAndIndex({data});
+  waiting_data_.clear();
+  manifest_put_ = [&] {
+    ASSERT_OK(engine_.blobs.Delete(PackBlobName(pack.kind, pack.id)));
+    engine_.index.Note(absl::DataLossError("broken")).IgnoreError();
+    EXPECT_OK(engine_.index.RenewIfBroken());
+  };
+  const std::string manifest = engine_.Manifest("home", 1, nullptr, page.id());
+  EXPECT_OK(Commit(id, manifest));
+  ASSERT_EQ(engine_.kv.destroyed, 1);
+  EXPECT_FALSE(engine_.IsMarked(page)) << "what it lacks would never be sent again";
+  EXPECT_THAT(engine_.warnings.All(), Contains("marking pages: the index was made anew meanwhile"));
 }
 
 TEST_F(SnapshotCommitterTest, IsCommittedAlsoWhenMarkingFails) {
