@@ -21,9 +21,16 @@ struct SnapshotCommitter::Checked {
 SnapshotCommitter::SnapshotCommitter(const RepositoryId& repository, Parts parts)
     : repository_(repository), parts_(std::move(parts)) {}
 
-std::optional<CommitResult> SnapshotCommitter::Committed(const ManifestId& id) const {
+// A stub, which only a record about the snapshot left, has no source.
+std::optional<CatalogSnapshot> SnapshotCommitter::InLog(const ManifestId& id) const {
   std::optional<CatalogSnapshot> known = parts_.catalog.Find(id);
-  if (!known || known->deleted || known->source.empty()) return std::nullopt;
+  if (known && known->source.empty()) return std::nullopt;
+  return known;
+}
+
+std::optional<CommitResult> SnapshotCommitter::Committed(const ManifestId& id) const {
+  std::optional<CatalogSnapshot> known = InLog(id);
+  if (!known || known->deleted) return std::nullopt;
   return CommitResult{id, known->server_time};
 }
 
@@ -42,7 +49,7 @@ absl::StatusOr<CommitResult> SnapshotCommitter::Commit(const Principal& who, con
 // The same record again as the next thing settles it and writes nothing twice.
 absl::Status SnapshotCommitter::Settle(SessionTable::Turn& turn) {
   std::optional<CommittedRecord>& unsettled = turn.unsettled();
-  if (unsettled && !parts_.catalog.Find(unsettled->manifest)) {
+  if (unsettled && !InLog(unsettled->manifest)) {
     RETURN_IF_ERROR(Annotate(parts_.log.Append(*unsettled).status(), "settling an earlier commit of the source"));
   }
   unsettled.reset();
@@ -55,9 +62,7 @@ absl::StatusOr<CommitResult> SnapshotCommitter::CommitInTurn(SessionTable::Turn&
   //    its head.
   ASSIGN_OR_RETURN(const ParsedManifest parsed, ParseFor(turn, manifest));
   RETURN_IF_ERROR(Settle(turn));
-  if (std::optional<CatalogSnapshot> known = parts_.catalog.Find(parsed.id); known && !known->deleted) {
-    return CommitResult{parsed.id, known->server_time};  // it was this one
-  }
+  if (std::optional<CommitResult> committed = Committed(parsed.id)) return *committed;  // it was this one
   RETURN_IF_ERROR(CheckIsNext(turn, parsed));
   // 2. Everything uploaded is stored (W2). Packs of other sessions, too: this one may have been promised their chunks.
   RETURN_IF_ERROR(parts_.store_all());
@@ -75,8 +80,7 @@ absl::StatusOr<CommitResult> SnapshotCommitter::CommitInTurn(SessionTable::Turn&
   //    marked does not look below it.
   absl::Status marked = Mark(checked);
   if (!marked.ok()) parts_.warnings.Add(absl::StrCat("marking pages: ", marked.message()));
-  std::optional<CatalogSnapshot> snapshot = parts_.catalog.Find(parsed.id);
-  return CommitResult{parsed.id, snapshot ? snapshot->server_time : parts_.clock.Wall()};
+  return Committed(parsed.id).value_or(CommitResult{parsed.id, parts_.clock.Wall()});
 }
 
 absl::StatusOr<ParsedManifest> SnapshotCommitter::ParseFor(const SessionTable::Turn& turn,

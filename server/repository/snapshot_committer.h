@@ -60,6 +60,8 @@ class SnapshotCommitter {
  private:
   struct Checked;  // the new pages, and the index that they were found in
 
+  // Whose commit the log knows, deleted since or not; and Committed: those that were not.
+  std::optional<CatalogSnapshot> InLog(const ManifestId& id) const;
   std::optional<CommitResult> Committed(const ManifestId& id) const;
   absl::StatusOr<CommitResult> CommitInTurn(SessionTable::Turn& turn, std::string_view manifest,
                                             std::vector<ChunkId>* missing);

@@ -239,6 +239,23 @@ TEST_F(SnapshotCommitterTest, WritesNoSecondSlotForACommitThatTheLogHasSeenMeanw
   EXPECT_EQ(slots(), before);
 }
 
+TEST_F(SnapshotCommitterTest, TakesNoRecordAboutASnapshotForItsCommit) {
+  const SessionId id = Open();
+  Upload(id, {root_});
+  const std::string manifest = engine_.Manifest("home", 1, nullptr, root_.id());
+  ASSERT_OK(engine_.log->Append(UndeletedRecord{ManifestIdOf(manifest), "admin"}));
+  ASSERT_TRUE(engine_.catalog.Find(ManifestIdOf(manifest)).has_value());
+  engine_.Outage(BlobOperation::kPut, "log/");
+  EXPECT_THAT(Commit(id, manifest), StatusIs(kUnavailable));
+  engine_.store.ClearFaults();
+  sessions_.Close(anna_, id);
+  ASSERT_OK_AND_ASSIGN(auto opened, sessions_.Open(anna_, "home", 1, std::nullopt));
+  ASSERT_NE(opened.unsettled, nullptr);
+  EXPECT_OK(committer_->Settle(*opened.unsettled));
+  ASSERT_TRUE(engine_.catalog.Head("home").has_value());
+  EXPECT_EQ(engine_.catalog.Head("home")->id, ManifestIdOf(manifest));
+}
+
 // --- What is committed ----------------------------------------------------------------------------------------------
 
 TEST_F(SnapshotCommitterTest, AnswersTheSameWhenItIsAskedAgain) {
