@@ -9,7 +9,8 @@
 namespace holdfast {
 namespace {
 
-// Passes answers on under their number in the caller's request, and collects those that another copy may cure.
+// Passes answers on under their number in the caller's request, and collects those that another copy may cure: all are
+// DATA_LOSS.
 class RetrySink : public RecordReadSink {
  public:
   RetrySink(RecordReadSink& sink, absl::Span<const size_t> numbers) : sink_(sink), numbers_(numbers) {}
@@ -75,15 +76,15 @@ absl::Status RecordServer::ReadNewestCopy(const ChunkId& id, const Copies& copie
   return sink.OnRecord(number, std::move(answer));
 }
 
-absl::StatusOr<bool> RecordServer::ReadOtherCopy(const ChunkId& id, const Copies& copies, size_t number,
-                                                 RecordReadSink& sink) {
+absl::StatusOr<ReadRecord> RecordServer::ReadOtherCopy(const ChunkId& id, const Copies& copies,
+                                                       const absl::Status& damage) {
   for (size_t c = 1; c < copies.size(); ++c) {
     const RecordLocation location = ToRecordLocation(copies[c], id);
-    RetrySink retry(sink, {&number, 1});
-    RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, retry));
-    if (retry.failed.empty()) return true;
+    KeepSink one;
+    RETURN_IF_ERROR(reader_.Read({&location, 1}, /*verify_digests=*/true, one));
+    if (!IsDamage(one.record.status())) return std::move(one.record);
   }
-  return false;
+  return damage;
 }
 
 absl::Status RecordServer::Read(absl::Span<const ChunkId> ids, bool verify, RecordReadSink& sink) {
@@ -105,18 +106,16 @@ absl::Status RecordServer::Read(absl::Span<const ChunkId> ids, bool verify, Reco
     bytes += found[i][0].sealed_length;
   }
   RetrySink first(sink, numbers);
-  RETURN_IF_ERROR(reader_.Read(locations, verify, first));
-  std::vector<ChunkId> damaged;
-  absl::Status told;
-  for (const auto& [number, status] : first.failed) {
-    warnings_.Add(std::string(status.message()));
-    ASSIGN_OR_RETURN(const bool answered, ReadOtherCopy(ids[number], found[number], number, sink));
-    if (answered) continue;
-    damaged.push_back(ids[number]);
-    told = sink.OnRecord(number, status);
-    if (!told.ok()) break;
+  absl::Status told = reader_.Read(locations, verify, first);
+  // What is lost is found out and noted also when the reader has gone: hardly anybody asks for it again.
+  std::vector<ChunkId> lost;
+  for (const auto& [number, damage] : first.failed) {
+    warnings_.Add(std::string(damage.message()));
+    absl::StatusOr<ReadRecord> answer = ReadOtherCopy(ids[number], found[number], damage);
+    if (IsDamage(answer.status())) lost.push_back(ids[number]);
+    if (told.ok()) told = sink.OnRecord(number, std::move(answer));
   }
-  index_.NoteDamage(damaged);  // all at once, also when the reader has gone
+  index_.NoteDamage(lost);  // all at once
   RETURN_IF_ERROR(told);
   absl::MutexLock lock(&mu_);
   read_.records += ids.size();

@@ -44,8 +44,8 @@ class RecordServer {
   absl::StatusOr<std::vector<Copies>> LookUp(absl::Span<const ChunkId> ids);
   absl::StatusOr<std::vector<Copies>> LookUpInSoundIndex(absl::Span<const ChunkId> ids);
   absl::Status ReadNewestCopy(const ChunkId& id, const Copies& copies, size_t number, RecordReadSink& sink);
-  // From the copies behind the first. False: none is good, and nothing was answered.
-  absl::StatusOr<bool> ReadOtherCopy(const ChunkId& id, const Copies& copies, size_t number, RecordReadSink& sink);
+  // From the copies behind the first. `damage`, which is that one's, when none is good.
+  absl::StatusOr<ReadRecord> ReadOtherCopy(const ChunkId& id, const Copies& copies, const absl::Status& damage);
 
   PackReader& reader_;
   LiveIndex& index_;

@@ -158,6 +158,27 @@ TEST_F(RecordServerTest, NotesDamageAlsoWhenTheReaderGoesMeanwhile) {
   EXPECT_TRUE(IsNotedAsDamaged(older_));
 }
 
+TEST_F(RecordServerTest, NotesAllThatIsLostWhereverTheReaderGoes) {
+  // The intact one is answered first, as the others have to be looked for elsewhere.
+  for (size_t ends_after = 1; ends_after <= 4; ++ends_after) {
+    SCOPED_TRACE(ends_after);
+    const int number = static_cast<int>(10 * ends_after);
+    const TestChunk lost = TestData(number), cured = TestData(number + 1), last = TestData(number + 2);
+    const TestChunk intact = TestData(number + 3);
+    const PackSummary pack = engine_.StoreAndIndex({lost, cured, last, intact});
+    for (const TestChunk& chunk : {lost, cured, last}) DamageHeader(pack, chunk);
+    engine_.StoreAndIndex({TestData(number + 1, /*agent=*/2)});
+    Answers sink;
+    sink.ends_after = ends_after;
+    EXPECT_THAT(server_.Read(IdsOf({lost, cured, last, intact}), false, sink), StatusIs(absl::StatusCode::kCancelled));
+    EXPECT_EQ(sink.answers.size(), ends_after) << "told more although it had gone";
+    EXPECT_TRUE(IsNotedAsDamaged(lost));
+    EXPECT_TRUE(IsNotedAsDamaged(last));
+    EXPECT_FALSE(IsNotedAsDamaged(cured));
+    EXPECT_FALSE(IsNotedAsDamaged(intact));
+  }
+}
+
 TEST_F(RecordServerTest, TakesAnOutageForNoDamage) {
   engine_.StoreAndIndex({older_});
   engine_.Outage(BlobOperation::kGet, "packs/");
