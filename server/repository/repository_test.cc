@@ -709,7 +709,7 @@ TEST_F(RepositoryTest, ARecordThatIsNoRecordHurtsNobodyElse) {
 TEST_F(RepositoryTest, BoundsSessionsAndWhatTheyKnow) {
   repository_.reset();
   machine_.options.sessions.sessions_max = 2;
-  machine_.options.sessions.known_ids_max = 3;
+  machine_.options.sessions.weight_max = 3;
   repository_ = machine_.Open();
   Client first = Session("a"), second = Session("b"), third(*repository_, "c");
   EXPECT_THAT(third.Begin(), StatusIs(absl::StatusCode::kResourceExhausted));

@@ -11,6 +11,9 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kSourceBytesMax = 4096;
+// In ids of a set, which take 20 to 39 bytes: the more the emptier it is.
+constexpr uint64_t kPageWeight = 4;  // 65 to 130 bytes in a map likewise, beside its id in the set
+constexpr uint64_t kLinkWeight = 2;  // 32 bytes and a share of an allocation
 // Sessions of clients that died.
 constexpr absl::Duration kForgottenAfter = absl::Hours(1);
 
@@ -40,13 +43,15 @@ struct SessionTable::Session {
   // Tree records uploaded by this session, with those of their children that are so too.
   absl::flat_hash_map<ChunkId, std::vector<ChunkId>> new_pages;
   uint64_t page_links = 0;  // ids in the values of new_pages
-  uint64_t counted = 0;     // of what it holds, in SessionTable::ids_held_
+  uint64_t counted = 0;     // of Weight(), in SessionTable::weight_held_
   int streams = 0;
   bool had_stream = false;
   bool busy = false;          // somebody has the turn
   absl::Duration idle_since;  // monotonic; when streams became 0
   absl::Status failed;        // not OK: can never commit
   std::optional<CommittedRecord> unsettled;
+
+  uint64_t Weight() const { return known.size() + kPageWeight * new_pages.size() + kLinkWeight * page_links; }
 };
 
 SessionTable::Turn::~Turn() {
@@ -122,14 +127,14 @@ bool SessionTable::IsIdle(const Session& session) const {
 
 void SessionTable::Erase(const SessionId& id) {
   auto it = sessions_.find(id);
-  ids_held_ -= it->second->counted;
+  weight_held_ -= it->second->counted;
   session_of_source_.erase(it->second->source);
   sessions_.erase(it);
 }
 
 // Left behind by clients that died. At the limit, and after an hour, they make room.
 absl::Status SessionTable::MakeRoom() {
-  const bool at_limit = sessions_.size() >= limits_.sessions_max || ids_held_ > limits_.all_known_ids_max / 2;
+  const bool at_limit = sessions_.size() >= limits_.sessions_max || weight_held_ > limits_.all_weight_max / 2;
   const absl::Duration idle_max = at_limit ? limits_.idle : kForgottenAfter;
   for (auto it = sessions_.begin(); it != sessions_.end();) {
     const Session& old = *it->second;
@@ -218,12 +223,12 @@ absl::Status SessionTable::Check(const Principal& who, const SessionId& id) cons
 }
 
 // What the session holds has grown. The limits are those of one session and of all together.
-absl::Status SessionTable::CountIds(Session& session) {
-  const uint64_t now = session.known.size() + session.page_links;
-  ids_held_ += now - session.counted;
+absl::Status SessionTable::CheckWeight(Session& session) {
+  const uint64_t now = session.Weight();
+  weight_held_ += now - session.counted;
   session.counted = now;
-  if (now <= limits_.known_ids_max && ids_held_ <= limits_.all_known_ids_max) return session.failed;
-  if (now > limits_.known_ids_max) {
+  if (now <= limits_.weight_max && weight_held_ <= limits_.all_weight_max) return session.failed;
+  if (now > limits_.weight_max) {
     session.failed = absl::ResourceExhaustedError("the session holds too many chunks: back up in parts");
   } else {
     session.failed = absl::ResourceExhaustedError("the server's upload sessions hold too many chunks: try again later");
@@ -232,7 +237,7 @@ absl::Status SessionTable::CountIds(Session& session) {
   session.known = {};
   session.new_pages = {};
   session.page_links = 0;
-  ids_held_ -= std::exchange(session.counted, 0);
+  weight_held_ -= std::exchange(session.counted, 0);
   return session.failed;
 }
 
@@ -252,7 +257,7 @@ absl::StatusOr<std::vector<HaveAnswer>> SessionTable::Promise(const Principal& w
     session->known.insert(KnownIdOf(ids[i]));
     answers[i] = *uploader == session->agent ? HaveAnswer::kOwn : HaveAnswer::kForeign;
   }
-  RETURN_IF_ERROR(CountIds(*session));
+  RETURN_IF_ERROR(CheckWeight(*session));
   return answers;
 }
 
@@ -305,14 +310,16 @@ absl::Status SessionTable::NoteUploaded(const Principal& who, const SessionId& i
     session->known.insert(KnownIdOf(r.header.id));
     bytes_uploaded_ += r.header.sealed_length;
     if (r.header.type != ChunkType::kTree || session->new_pages.contains(r.header.id)) continue;
-    std::vector<ChunkId>& children = session->new_pages[r.header.id];
+    std::vector<ChunkId> children;
     for (const ChunkId& child : r.header.children) {
       if (session->new_pages.contains(child)) children.push_back(child);
     }
+    children.shrink_to_fit();
     session->page_links += children.size();
+    session->new_pages[r.header.id] = std::move(children);
   }
   records_uploaded_ += records.size();
-  return CountIds(*session);
+  return CheckWeight(*session);
 }
 
 absl::StatusOr<std::unique_ptr<SessionTable::Turn>> SessionTable::BeginCommit(const Principal& who, const SessionId& id,

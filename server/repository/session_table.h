@@ -8,8 +8,9 @@
 //   S5 a failed or replaced session never commits;
 //   S6 a session belongs to its principal.
 //
-// Thread-safe, no I/O; only BeginCommit and Close wait, for a commit of the same session. Memory: 16 to 32 bytes for
-// each id that a session knows, within the limits.
+// Thread-safe, no I/O; only BeginCommit and Close wait, for a commit of the same session. Memory: 20 to 39 bytes for
+// each id that a session knows, 65 to 130 more for a page that it uploaded, 32 for a link between two of these; half as
+// much again while a table grows. SessionLimits bound it.
 #ifndef HOLDFAST_SERVER_REPOSITORY_SESSION_TABLE_H_
 #define HOLDFAST_SERVER_REPOSITORY_SESSION_TABLE_H_
 
@@ -59,8 +60,10 @@ struct AcceptedRecords {
 };
 
 struct SessionLimits {
-  size_t known_ids_max = 8u << 20;       // chunks that one session may upload or be promised
-  size_t all_known_ids_max = 24u << 20;  // and all sessions together: 16 to 32 bytes each
+  // In ids of at most 39 bytes. A chunk that was uploaded or promised is one; a new page is four more, and each link to
+  // another new page two.
+  size_t weight_max = 8u << 20;       // that one session holds
+  size_t all_weight_max = 24u << 20;  // and all sessions together: less than 1 GiB
   size_t sessions_max = 4096;
   absl::Duration idle = absl::Seconds(60);  // without a first stream, before another run may replace it; when all its
                                             // streams have ended, that is at once
@@ -156,7 +159,7 @@ class SessionTable {
   absl::Status MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRecord(const Session& session, const RecordHeader& header,
                            const absl::flat_hash_set<KnownId>& in_message) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
-  absl::Status CountIds(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckWeight(Session& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Erase(const SessionId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Io io_;
@@ -166,7 +169,7 @@ class SessionTable {
   WaitQueue turn_ended_;
   absl::flat_hash_map<SessionId, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, SessionId, std::less<>> session_of_source_ ABSL_GUARDED_BY(mu_);
-  uint64_t ids_held_ ABSL_GUARDED_BY(mu_) = 0;  // by all sessions
+  uint64_t weight_held_ ABSL_GUARDED_BY(mu_) = 0;  // by all sessions
   uint64_t records_uploaded_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t bytes_uploaded_ ABSL_GUARDED_BY(mu_) = 0;
 };

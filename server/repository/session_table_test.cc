@@ -472,7 +472,7 @@ std::vector<TestChunk> Datas(int first, int count) {
 }
 
 struct FewIds : SessionTableTest {
-  FewIds() : SessionTableTest({.known_ids_max = 4, .all_known_ids_max = 6}) {}
+  FewIds() : SessionTableTest({.weight_max = 4, .all_weight_max = 6}) {}
 };
 
 TEST_F(FewIds, FailsASessionThatHoldsTooManyIds) {
@@ -483,13 +483,6 @@ TEST_F(FewIds, FailsASessionThatHoldsTooManyIds) {
   EXPECT_THAT(Promise(id, TestData(5), {CopyOf(TestData(5))}), StatusIs(kExhausted, "back up in parts"));
   EXPECT_THAT(table_.Check(anna_, id), StatusIs(kExhausted));
   EXPECT_THAT(BeginCommit(id), StatusIs(kExhausted, "back up in parts"));
-}
-
-TEST_F(FewIds, CountsTheLinksBetweenNewPages) {
-  const SessionId id = Open("home");
-  const TestChunk low = TestPage(1, {});
-  ASSERT_OK(Upload(id, {low, TestPage(2, {low})}));  // two ids and a link
-  EXPECT_THAT(Upload(id, {TestPage(3, {low})}), StatusIs(kExhausted, "back up in parts"));
 }
 
 TEST_F(FewIds, FailsTheSessionThatMakesAllTogetherHoldTooManyAndTakesItsIdsBack) {
@@ -535,6 +528,22 @@ TEST_F(FewIds, ForgetsIdleSessionsEarlyWhenHalfOfAllIdsAreHeld) {
   Open("other");
   EXPECT_THAT(table_.Check(anna_, few), StatusIs(kAborted));
   EXPECT_OK(table_.Check(anna_, more));
+}
+
+struct FewPages : SessionTableTest {
+  FewPages() : SessionTableTest({.weight_max = 12}) {}
+};
+
+TEST_F(FewPages, CountsNewPagesAndTheLinksBetweenThemForWhatTheyTake) {
+  const auto exhausted = StatusIs(kExhausted, "back up in parts");
+  const TestChunk low = TestPage(1, {});
+  const SessionId apart = Open("home"), linked = Open("mail");
+  ASSERT_OK(Upload(apart, {low, TestPage(2, {})}));  // five ids each
+  ASSERT_OK(Upload(apart, Datas(1, 2)));
+  EXPECT_THAT(Upload(apart, Datas(3, 1)), exhausted);
+  ASSERT_OK(Upload(linked, {low, TestPage(2, {low})}));  // and two for the link
+  ASSERT_OK(Upload(linked, {low})) << "again";
+  EXPECT_THAT(Upload(linked, Datas(1, 1)), exhausted);
 }
 
 // --- Records --------------------------------------------------------------------------------------------------------
