@@ -125,18 +125,21 @@ absl::StatusOr<SessionInfo> Repository::OpenSession(const Principal& who, std::s
 }
 
 absl::Status Repository::StreamBegan(const Principal& who, const SessionId& id) {
+  RETURN_IF_ERROR(CheckNamed(who));
   return sessions_.StreamBegan(who, id);
 }
 
 void Repository::StreamEnded(const SessionId& id) { sessions_.StreamEnded(id); }
 
 absl::Status Repository::CloseSession(const Principal& who, const SessionId& id) {
+  RETURN_IF_ERROR(CheckNamed(who));
   sessions_.Close(who, id);
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, const SessionId& id,
                                                          absl::Span<const ChunkId> ids) {
+  RETURN_IF_ERROR(CheckNamed(who));
   // Pending before index: a chunk that moves from one to the other in between is seen at least once.
   std::vector<std::optional<uint32_t>> pending(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) pending[i] = packs_->PendingUploader(ids[i]);
@@ -148,6 +151,7 @@ absl::StatusOr<std::vector<HaveAnswer>> Repository::Have(const Principal& who, c
 }
 
 absl::Status Repository::Append(const Principal& who, const SessionId& id, absl::Span<const IncomingRecord> records) {
+  RETURN_IF_ERROR(CheckNamed(who));
   std::vector<ChunkId> ids;
   ids.reserve(records.size());
   for (const IncomingRecord& r : records) ids.push_back(r.header.id);
@@ -167,6 +171,7 @@ absl::Status Repository::Append(const Principal& who, const SessionId& id, absl:
 }
 
 absl::Status Repository::Barrier(const Principal& who, const SessionId& id) {
+  RETURN_IF_ERROR(CheckNamed(who));
   RETURN_IF_ERROR(sessions_.Check(who, id));
   RETURN_IF_ERROR(packs_->Sync());
   return sessions_.Check(who, id);
@@ -174,6 +179,7 @@ absl::Status Repository::Barrier(const Principal& who, const SessionId& id) {
 
 absl::StatusOr<CommitResult> Repository::Commit(const Principal& who, const SessionId& id, std::string_view manifest,
                                                 std::vector<ChunkId>* missing) {
+  RETURN_IF_ERROR(CheckNamed(who));
   return committer_->Commit(who, id, manifest, missing);
 }
 

@@ -63,7 +63,8 @@ struct RepositoryStatistics {
 
 inline constexpr size_t kDeletionReasonBytesMax = 1024;
 
-// Every call names its principal; one without a name is PERMISSION_DENIED.
+// Every call names its principal; one without a name is PERMISSION_DENIED. But StreamEnded, which only ends what
+// StreamBegan allowed.
 class Repository {
  public:
   // Recovers the spool, opens or rebuilds the index, replays the log and takes the repository over.

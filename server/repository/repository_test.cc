@@ -613,16 +613,26 @@ TEST_F(RepositoryTest, DoesNothingForNobody) {
   Client client = Session("home", 1, "anna");
   ASSERT_OK(client.Send({Data(1)}));
   const Principal nobody;
+  const SessionId session = client.info().id;
+  const Chunk page = Page(1, {});
   const ChunkId id = Data(1).id();
+  const IncomingRecord record{page.header, page.header_bytes, {page.body}};
+  std::vector<ChunkId> missing;
   struct Sink : RecordReadSink {
     absl::Status OnRecord(size_t, absl::StatusOr<ReadRecord>) override { return absl::InternalError("answered"); }
   } sink;
-  EXPECT_THAT(repository_->OpenSession(nobody, "other", 1, std::nullopt),
-              StatusIs(absl::StatusCode::kPermissionDenied));
-  EXPECT_THAT(repository_->Read(nobody, {&id, 1}, false, sink), StatusIs(absl::StatusCode::kPermissionDenied));
-  EXPECT_THAT(repository_->NoteUnopenable(nobody, {&id, 1}), StatusIs(absl::StatusCode::kPermissionDenied));
-  EXPECT_THAT(repository_->GetManifest(nobody, ManifestId()), StatusIs(absl::StatusCode::kPermissionDenied));
-  EXPECT_THAT(repository_->DeleteSnapshot(nobody, ManifestId(), ""), StatusIs(absl::StatusCode::kPermissionDenied));
+  const auto denied = StatusIs(absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(repository_->OpenSession(nobody, "other", 1, std::nullopt), denied);
+  EXPECT_THAT(repository_->StreamBegan(nobody, session), denied);
+  EXPECT_THAT(repository_->Have(nobody, session, {&id, 1}), denied);
+  EXPECT_THAT(repository_->Append(nobody, session, {&record, 1}), denied);
+  EXPECT_THAT(repository_->Barrier(nobody, session), denied);
+  EXPECT_THAT(repository_->Commit(nobody, session, client.Manifest(id), &missing), denied);
+  EXPECT_THAT(repository_->CloseSession(nobody, session), denied);
+  EXPECT_THAT(repository_->Read(nobody, {&id, 1}, false, sink), denied);
+  EXPECT_THAT(repository_->NoteUnopenable(nobody, {&id, 1}), denied);
+  EXPECT_THAT(repository_->GetManifest(nobody, ManifestId()), denied);
+  EXPECT_THAT(repository_->DeleteSnapshot(nobody, ManifestId(), ""), denied);
 }
 
 TEST_F(RepositoryTest, AbortsCallsOfAClosedSession) {
