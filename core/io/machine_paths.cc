@@ -1,9 +1,12 @@
 #include "core/io/machine_paths.h"
 
 #include <pwd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "absl/strings/ascii.h"
@@ -65,6 +68,19 @@ absl::Status CheckSocketPath(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("the socket path ", path, " has ", path.size(), " bytes, but only ",
                                                  kSocketPathBytesMax,
                                                  " fit: set XDG_RUNTIME_DIR (or the socket) to a shorter path"));
+}
+
+bool SomebodyListens(const std::string& path) {
+  // Without waiting: the queue of a server that is busy may be full.
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return true;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, kSocketPathBytesMax);
+  const int result = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address));
+  const int error = errno;
+  ::close(fd);
+  return result == 0 || (error != ECONNREFUSED && error != ENOENT);
 }
 
 std::string UnixSocketUri(std::string_view path) {

@@ -26,6 +26,9 @@ struct MachinePaths {
 absl::StatusOr<MachinePaths> FindMachinePaths();
 // INVALID_ARGUMENT, with what to do, when it does not fit into a socket address or has a comma.
 absl::Status CheckSocketPath(const std::string& path);
+// Somebody takes connections there, or that cannot be found out: only when nobody does may the socket be removed.
+// `path` fits into a socket address.
+bool SomebodyListens(const std::string& path);
 // "unix:" and the path, as gRPC takes it: a URI, so percent-encoded.
 std::string UnixSocketUri(std::string_view path);
 // Makes `path` a directory of mode 0700 that belongs to us: FAILED_PRECONDITION when somebody else owns it, others may

@@ -3,14 +3,11 @@
 #include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
 #include "core/base/limits.h"
@@ -25,18 +22,6 @@ namespace {
 constexpr int kThreadsMax = 512;
 constexpr size_t kMemoryBytes = 256u << 20;
 constexpr std::chrono::seconds kStreamsEndWithin(2);
-
-// Somebody listens there.
-bool IsAnswered(const std::string& path) {
-  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
-  bool answered = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
-  ::close(fd);
-  return answered;
-}
 
 }  // namespace
 
@@ -62,7 +47,7 @@ GrpcServer::~GrpcServer() { Stop(); }
 absl::Status GrpcServer::Prepare(const std::string& socket) {
   RETURN_IF_ERROR(CheckSocketPath(socket));
   RETURN_IF_ERROR(MakePrivateDirectory(socket.substr(0, socket.rfind('/'))));
-  if (IsAnswered(socket)) return absl::FailedPreconditionError("a holdfastd is already listening on " + socket);
+  if (SomebodyListens(socket)) return absl::FailedPreconditionError("a holdfastd is already listening on " + socket);
   return absl::OkStatus();
 }
 

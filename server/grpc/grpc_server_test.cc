@@ -1,5 +1,6 @@
 #include "server/grpc/grpc_server.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -144,6 +145,19 @@ TEST_F(GrpcServerTest, LeavesAServerAloneThatListensThere) {
   ASSERT_OK(server);
   EXPECT_THAT(GrpcServer::Prepare(socket_), StatusIs(kPrecondition, "already listening"));
   EXPECT_THAT(GrpcServer::Start(socket_, registry_, "another"), StatusIs(kPrecondition, "already listening"));
+  EXPECT_THAT(Version(), IsOkAndHolds("1.2.3"));
+}
+
+TEST_F(GrpcServerTest, LeavesASocketAloneOfWhichItCannotFindOutWhoListens) {
+  auto server = Start();
+  ASSERT_OK(server);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit no_more_files{0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &no_more_files), 0);
+  const absl::Status prepared = GrpcServer::Prepare(socket_);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_THAT(prepared, StatusIs(kPrecondition));
   EXPECT_THAT(Version(), IsOkAndHolds("1.2.3"));
 }
 

@@ -25,6 +25,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "core/io/machine_paths.h"
 #include "httplib.h"
 
 namespace holdfast {
@@ -252,19 +253,6 @@ absl::Status FromErrno(int error, std::string_view what) {
   }
 }
 
-// True when somebody takes connections there.
-bool SomebodyAnswers(const std::string& path) {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return true;  // not known: leave it alone
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const int result = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address));
-  const int error = errno;
-  ::close(fd);
-  return result == 0 || (error != ECONNREFUSED && error != ENOENT);
-}
-
 absl::Status PrepareSocketPath(const std::string& path) {
   if (path.size() >= sizeof(sockaddr_un::sun_path) || path.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("HTTP socket path is too long: ", path));
@@ -289,7 +277,7 @@ absl::Status PrepareSocketPath(const std::string& path) {
   if (!S_ISSOCK(info.st_mode)) {
     return absl::AlreadyExistsError(absl::StrCat(path, " is there and no socket"));
   }
-  if (SomebodyAnswers(path)) {
+  if (SomebodyListens(path)) {
     return absl::AlreadyExistsError(absl::StrCat("another process answers at ", path));
   }
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return FromErrno(errno, path);
