@@ -73,7 +73,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const std::string&
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::CQ_TIMEOUT_MSEC, 500);
   builder.RegisterService(&impl->control);
   builder.RegisterService(&impl->transfer);
-  ::unlink(socket.c_str());
+  // gRPC removes the socket that is there, and nothing else that is.
   builder.AddListeningPort(UnixSocketUri(socket), grpc::InsecureServerCredentials());
   impl->server = builder.BuildAndStart();
   if (!impl->server) return absl::UnavailableError("cannot listen on " + socket);

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -173,6 +174,13 @@ TEST_F(GrpcServerTest, SaysThatItCannotListen) {
   ASSERT_OK(GrpcServer::Prepare(socket_));
   ASSERT_EQ(::mkdir(socket_.c_str(), 0700), 0);
   EXPECT_THAT(Start(), StatusIs(kUnavailable, "cannot listen on " + socket_));
+}
+
+TEST_F(GrpcServerTest, LeavesAFileAloneThatIsNoSocket) {
+  ASSERT_OK(GrpcServer::Prepare(socket_));
+  std::ofstream(socket_) << "precious";
+  EXPECT_THAT(Start(), StatusIs(kUnavailable, "cannot listen on " + socket_));
+  EXPECT_TRUE(std::filesystem::is_regular_file(socket_));
 }
 
 TEST_F(GrpcServerTest, ListensAtPathsThatAUriWouldSpellOtherwise) {
