@@ -123,10 +123,11 @@ absl::Status LiveIndex::RenewIfBroken() {
   absl::Status status = Make(damaged);
   if (status.ok()) status = MarkUnmarked();
   absl::MutexLock lock(&mu_);
-  // Half an index must not be taken for a whole one: the next one who needs it goes on.
-  status_ = status;
-  complete_ = status.ok();
-  return status;
+  // Half an index must not be taken for a whole one: the next one who needs it goes on. So it is when a pack could not
+  // be added meanwhile.
+  if (status_.ok()) status_ = status;
+  complete_ = status_.ok();
+  return status.ok() ? status_ : status;
 }
 
 absl::StatusOr<uint64_t> LiveIndex::StaleMarks(ChunkIndex& index) {

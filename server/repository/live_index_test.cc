@@ -1,5 +1,6 @@
 #include "server/repository/live_index.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ class LiveIndexTest : public testing::Test {
         engine_.io(), engine_.KvFactory(), engine_.key.repository, engine_.reconciler,
         [this](ChunkIndex& index, PageWalk walk) {
           walks_.push_back(walk);
+          during_walk_();
           RETURN_IF_ERROR(mark_failure_);
           return MarkPages(index, engine_.reader, engine_.roots, walk, engine_.warnings);
         },
@@ -65,6 +67,7 @@ class LiveIndexTest : public testing::Test {
   const TestChunk data_ = TestData(1), low_ = TestPage(1, {data_}), root_ = TestPage(2, {low_});
   TestEngine engine_;
   std::vector<PageWalk> walks_;
+  std::function<void()> during_walk_ = [] {};
   absl::Status mark_failure_;
   std::unique_ptr<LiveIndex> index_;
 };
@@ -227,6 +230,22 @@ TEST_F(LiveIndexTest, IsMadeAnewAfterAPackCouldNotBeAdded) {
   EXPECT_TRUE(Knows(TestData(9)));
   EXPECT_EQ(engine_.kv.destroyed, 0) << "what was there is good";
   EXPECT_THAT(engine_.warnings.All(), IsEmpty());
+}
+
+TEST_F(LiveIndexTest, IsNotCompleteWhenAPackCouldNotBeAddedWhileItWasMadeAnew) {
+  ASSERT_OK(OpenWhole());
+  index_->Note(absl::DataLossError("garbage")).IgnoreError();
+  during_walk_ = [&] {  // behind the look at the packs
+    engine_.kv.content->FailWrites(absl::ResourceExhaustedError("disk full"));
+    EXPECT_THAT(index_->AddPack(engine_.Store({data_})), StatusIs(absl::StatusCode::kResourceExhausted));
+    engine_.kv.content->FailWrites(absl::OkStatus());
+  };
+  EXPECT_THAT(index_->RenewIfBroken(), StatusIs(absl::StatusCode::kResourceExhausted, "disk full"));
+  EXPECT_THAT(index_->Get(), kUnavailable) << "it would say that the chunk is not here";
+  EXPECT_TRUE(index_->IsMissing());
+  during_walk_ = [] {};
+  ASSERT_OK(index_->RenewIfBroken());
+  EXPECT_TRUE(Knows(data_));
 }
 
 TEST_F(LiveIndexTest, IsMissingWhenItCouldNotBeMadeAnewUntilItIs) {
