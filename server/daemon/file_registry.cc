@@ -153,12 +153,16 @@ absl::Status FileRegistry::OpenAndList(const std::string& name) {
 absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
+  const absl::Status taken =
+      absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
   std::shared_ptr<HostedRepository> hosted = Hosted(request.name);
   if (!hosted || !hosted->error().ok()) {
     // An earlier attempt may have come as far as the config, although its client heard of an error.
     absl::Status config = io_.files.Stat(Folder(request.name) + "/config").status();
     if (absl::IsNotFound(config)) return CreateAnew(request);
     RETURN_IF_ERROR(config);
+    // Whoever asks for another one need not know whether it opens by now, which may take long.
+    if (hosted && !hosted->id().IsZero() && hosted->id() != request.id) return taken;
     OpenAndList(request.name).IgnoreError();
     hosted = Hosted(request.name);
   }
@@ -166,9 +170,7 @@ absl::Status FileRegistry::Create(const NewRepository& request) {
   if (hosted->id().IsZero() && !hosted->error().ok()) {
     return Annotate(hosted->error(), absl::StrCat("repository ", request.name, " exists, but does not open"));
   }
-  if (hosted->id() != request.id) {
-    return absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
-  }
+  if (hosted->id() != request.id) return taken;
   return hosted->error();
 }
 

@@ -310,6 +310,15 @@ TEST_F(FileRegistryTest, TheSameCreationAgainSaysOkWhenTheFirstCouldNotOpenIt) {
   ExpectUsable("photos", 1);
 }
 
+TEST_F(FileRegistryTest, ACreationOfAnotherDoesNotTryToOpenTheOneThatIsThere) {
+  ASSERT_OK(Open());
+  WriteFile(Folder("photos") + "/spool", "a file in the way of the spool");
+  ASSERT_FALSE(Create("photos", 1).ok());
+  const uint64_t attempts = files_.opened(Folder("photos") + "/config");
+  EXPECT_THAT(Create("photos", 2), StatusIs(absl::StatusCode::kAlreadyExists, "photos exists already"));
+  EXPECT_EQ(files_.opened(Folder("photos") + "/config"), attempts);
+}
+
 // --- What a creation leaves that did not come to its end ----------------------------------------------------------
 
 TEST_F(FileRegistryTest, AFolderAloneIsNoRepository) {
