@@ -28,7 +28,8 @@ struct HttpReply {
 struct HttpRoute {
   std::string method;  // "GET" (which serves HEAD, too), "POST", "PUT" or "DELETE"
   std::string path;    // the whole of it: letters, digits and "/_-"
-  // Called by several workers at once; must not block. A path or method without a route is 404.
+  // Called by several workers at once; may block only briefly, as it holds one of them. A path or method without a
+  // route is 404.
   std::function<HttpReply(const HttpRequest&)> handler;
 };
 
