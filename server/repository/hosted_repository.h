@@ -26,7 +26,8 @@ class HostedRepository {
     std::vector<std::string> warnings;  // met while opening
     absl::Status error;                 // not OK: it is not open, and why
     absl::Status keys_status;           // not OK: the keys cannot be read, so hardly anybody can use it
-    // All three are set when `error` is OK. Keys and engine use the store: destroyed before it.
+    // Keys and engine are set when `error` is OK, and the store unless somebody else owns it. They use it: destroyed
+    // before it.
     std::unique_ptr<BlobStore> store;
     std::unique_ptr<StoredKeys> keys;
     std::unique_ptr<Repository> engine;

@@ -28,7 +28,7 @@ class RepositoryRegistry {
   virtual ~RepositoryRegistry() = default;
   // ALREADY_EXISTS when the name is taken by another repository; OK when it is this one.
   virtual absl::Status Create(const NewRepository& request) = 0;
-  // One that is open. NOT_FOUND says how to create one; the repository's error when it could not be opened.
+  // One that is open. NOT_FOUND, which may say how to create one; the repository's error when it could not be opened.
   virtual absl::StatusOr<std::shared_ptr<HostedRepository>> Find(std::string_view name) = 0;
   virtual std::vector<std::shared_ptr<HostedRepository>> List() = 0;
 };
