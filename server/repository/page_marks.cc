@@ -30,6 +30,7 @@ class Walk {
     return absl::OkStatus();
   }
 
+  // The writes may end anywhere: what is promised wrongly is taken back first.
   absl::Status WriteMarks() {
     RETURN_IF_ERROR(index_.UnmarkCommitted(std::exchange(unmark_, {})));
     RETURN_IF_ERROR(index_.MarkDamaged(std::exchange(damaged_, {})));

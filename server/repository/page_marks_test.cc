@@ -69,11 +69,27 @@ TEST_F(PageMarksTest, MarksWhatTheRootsReachAndNothingElse) {
   EXPECT_THAT(engine_.warnings.All(), IsEmpty());
 }
 
-TEST_F(PageMarksTest, MarksLowerPagesFirst) {
-  StorePages(all_);
-  ASSERT_OK(Mark(PageWalk::kUnmarkedOnly, {left_}));
-  auto names = [](const TestChunk& c) { return HasSubstr(std::string(c.id().view())); };
-  EXPECT_THAT(engine_.kv.written, ElementsAre(names(low_), names(middle_), names(left_)));
+TEST_F(PageMarksTest, LeavesNoMarkAboveAnUnmarkedPageWhereverItsWritesEnd) {
+  // A tree of several batches, beside a mark that is wrong and so has to go before any other comes.
+  const TestChunk under = TestPage(10'001, {a_}), wrong = TestPage(10'002, {under});
+  const std::vector<TestChunk> tree = TestTree(10'003, 2500, b_);
+  std::vector<TestChunk> all = tree;
+  all.insert(all.end(), {under, wrong});
+  engine_.StoreAndIndex(all);
+  ASSERT_OK((*engine_.index.Get())->MarkDamaged({{a_.id()}}));
+  absl::Status status = absl::UnknownError("not yet");
+  int writes = 0;
+  while (!status.ok() && !HasFailure()) {
+    SCOPED_TRACE(++writes);
+    ASSERT_OK((*engine_.index.Get())->UnmarkCommitted(IdsOf(all)));
+    SetMarks({wrong});
+    engine_.kv.writes_left = writes;
+    status = Mark(PageWalk::kAll, {wrong, tree.back()});
+    engine_.kv.writes_left = -1;
+    EXPECT_THAT(engine_.UnmarkedBelowMarked(all), IsEmpty());
+  }
+  EXPECT_GE(writes, 4) << "one for the wrong mark and at least three for the others";
+  EXPECT_THAT(Marks(tree), Each(true));
 }
 
 TEST_F(PageMarksTest, LeavesWhatIsAboveAMissingChunkUnmarked) {

@@ -45,6 +45,22 @@ inline TestChunk TestPage(int number, const std::vector<TestChunk>& children, ui
   return MakeTestChunk(ChunkType::kTree, number, agent, std::move(ids));
 }
 
+// A root over pages over `leaves` pages over the data; numbered from `number` on, lower ones first.
+inline std::vector<TestChunk> TestTree(int number, int leaves, const TestChunk& data) {
+  constexpr size_t kBelowOne = 500;
+  std::vector<TestChunk> pages, middles, below;
+  for (int i = 0; i < leaves; ++i) {
+    below.push_back(TestPage(number++, {data}));
+    pages.push_back(below.back());
+    if (below.size() < kBelowOne && i + 1 < leaves) continue;
+    middles.push_back(TestPage(number++, below));
+    pages.push_back(middles.back());
+    below.clear();
+  }
+  pages.push_back(TestPage(number, middles));
+  return pages;
+}
+
 inline std::vector<ChunkId> IdsOf(const std::vector<TestChunk>& chunks) {
   std::vector<ChunkId> ids;
   for (const TestChunk& c : chunks) ids.push_back(c.id());

@@ -43,6 +43,7 @@ inline CatalogKey TestCatalogKey() {
 struct TestKvDisk {
   std::shared_ptr<MemoryKvStore> content = std::make_shared<MemoryKvStore>();
   std::vector<std::string> written;  // keys, in order
+  int writes_left = -1;              // until they fail; below 0: they do not
   int destroyed = 0;
   absl::Status open_failure;
 };
@@ -55,6 +56,8 @@ class TestKv : public KvStore {
     return content_->MultiGet(keys);
   }
   absl::Status Write(const KvBatch& batch) override {
+    if (disk_.writes_left == 0) return absl::UnavailableError("bad disk");
+    if (disk_.writes_left > 0) --disk_.writes_left;
     for (const auto& op : batch.operations()) disk_.written.push_back(op.key);
     return content_->Write(batch);
   }
@@ -127,6 +130,20 @@ struct TestEngine {
   bool IsMarked(const TestChunk& page) {
     auto found = Find(page.id());
     return found && found->committed;
+  }
+  // Pages that are not marked although one of these, which stands above them, is: nobody would look at them again.
+  std::vector<ChunkId> UnmarkedBelowMarked(const std::vector<TestChunk>& pages) {
+    std::vector<ChunkId> unmarked;
+    for (const TestChunk& page : pages) {
+      if (!IsMarked(page)) continue;
+      auto below = (*index.Get())->Lookup(page.header.children);
+      EXPECT_OK(below);
+      for (size_t i = 0; i < below->size(); ++i) {
+        const std::optional<ChunkLocation>& child = (*below)[i];
+        if (child && child->type == ChunkType::kTree && !child->committed) unmarked.push_back(page.header.children[i]);
+      }
+    }
+    return unmarked;
   }
   void OpenLog() {
     LogReport report;
