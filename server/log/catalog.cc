@@ -55,7 +55,6 @@ CatalogSnapshot& Catalog::Stub(const ManifestId& id, const LogRecord& record) {
     CatalogSnapshot stub;
     stub.id = id;
     stub.server_time = record.time;
-    stub.recovered = true;
     Insert(std::move(stub));
     it = by_id_.find(id);
   }
@@ -79,7 +78,6 @@ void Catalog::Apply(const LogRecord& record) {
     s.core = c->core;
     s.server_time = record.time;
     s.slot = record.slot;
-    s.recovered = false;
     Insert(std::move(s));
   } else if (const auto* d = std::get_if<DeletedRecord>(&record.payload)) {
     CatalogSnapshot& s = Stub(d->manifest, record);
@@ -103,24 +101,6 @@ void Catalog::Apply(const LogRecord& record) {
   }
 }
 
-void Catalog::AddRecovered(CatalogSnapshot snapshot) {
-  absl::MutexLock lock(&mu_);
-  snapshot.recovered = true;
-  auto it = by_id_.find(snapshot.id);
-  if (it != by_id_.end()) {
-    const CatalogSnapshot& known = it->second;
-    if (known.sequence != 0) return;
-    snapshot.deleted = known.deleted;
-    snapshot.deleted_time = known.deleted_time;
-    snapshot.deleted_slot = known.deleted_slot;
-    snapshot.deleted_reason = known.deleted_reason;
-    snapshot.deleted_actor = known.deleted_actor;
-  } else if (snapshot.deleted) {
-    ++deleted_count_;
-  }
-  Insert(std::move(snapshot));
-}
-
 std::optional<CatalogSnapshot> Catalog::Find(const ManifestId& id) const {
   absl::ReaderMutexLock lock(&mu_);
   auto it = by_id_.find(id);
@@ -141,19 +121,6 @@ std::vector<CatalogSnapshot> Catalog::Chain(std::string_view source) const {
   auto it = by_source_.find(source);
   if (it == by_source_.end()) return out;
   for (const auto& [key, snapshot] : it->second) out.push_back(*snapshot);
-  return out;
-}
-
-std::vector<CatalogSource> Catalog::Sources() const {
-  absl::ReaderMutexLock lock(&mu_);
-  std::vector<CatalogSource> out;
-  for (const auto& [source, chain] : by_source_) {
-    CatalogSource s;
-    s.source = source;
-    for (const auto& [key, snapshot] : chain) ++(snapshot->deleted ? s.deleted : s.live);
-    s.head = chain.rbegin()->second->id;
-    out.push_back(std::move(s));
-  }
   return out;
 }
 

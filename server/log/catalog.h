@@ -29,9 +29,8 @@ struct CatalogSnapshot {
   uint32_t agent = 0;
   std::string session;
   std::string core;        // serialized ManifestCore
-  absl::Time server_time;  // of the commit; of a recovered one: the client's time
+  absl::Time server_time;  // of the commit; of a stub: of the record that left it
   uint64_t slot = 0;       // of the commit; 0 = not known
-  bool recovered = false;  // no readable slot says that it was committed
   bool deleted = false;
   absl::Time deleted_time;  // these four: of the last deletion
   uint64_t deleted_slot = 0;
@@ -50,30 +49,19 @@ struct CatalogPage {
   std::string next;  // pass as `after` to go on; empty: this was the last page
 };
 
-struct CatalogSource {
-  std::string source;
-  uint64_t live = 0;  // snapshots that are not deleted
-  uint64_t deleted = 0;
-  ManifestId head;  // as Head()
-};
-
 class Catalog {
  public:
   static constexpr int kPageMax = 1000;
 
   // Records come in slot order. A second commit of the same manifest changes nothing. A deletion of an unknown manifest
-  // leaves a stub without source.
+  // leaves a stub without source, which its commit completes.
   void Apply(const LogRecord& record);
-  // A manifest that no readable slot mentions: the caller fills id, source, sequence, agent, core and server_time (from
-  // the core). Without effect when the id is known with its source; completes a stub that only a deletion mentioned.
-  void AddRecovered(CatalogSnapshot snapshot);
 
   std::optional<CatalogSnapshot> Find(const ManifestId& id) const;
   // What the next snapshot of the source must name as its previous one: highest sequence, deleted ones included.
   std::optional<CatalogSnapshot> Head(std::string_view source) const;
   // All of a source by sequence, deleted ones included.
   std::vector<CatalogSnapshot> Chain(std::string_view source) const;
-  std::vector<CatalogSource> Sources() const;
   // By server time, oldest first; at most `limit` per page, which is kPageMax when it is 0 or less, or more than that.
   // INVALID_ARGUMENT for an `after` that no page gave. Cost: a look at every snapshot behind `after`.
   absl::StatusOr<CatalogPage> List(const CatalogFilter& filter, std::string_view after, int limit) const;

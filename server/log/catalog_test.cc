@@ -62,7 +62,6 @@ TEST_F(CatalogTest, KnowsWhatWasCommitted) {
   EXPECT_EQ(s->slot, 2u);
   EXPECT_EQ(s->server_time, absl::FromUnixSeconds(1002));
   EXPECT_FALSE(s->deleted);
-  EXPECT_FALSE(s->recovered);
   EXPECT_FALSE(catalog_.Find(Id(2)).has_value());
 }
 
@@ -99,41 +98,18 @@ TEST_F(CatalogTest, DeletionLeavesAStubInTheChainAndCanBeUndone) {
   EXPECT_EQ(catalog_.live_count(), 2u);
 }
 
-TEST_F(CatalogTest, DeletionOfAnUnknownManifestIsAStubThatRecoveryCompletes) {
+TEST_F(CatalogTest, DeletionOfAnUnknownManifestIsAStubThatItsCommitCompletes) {
   Apply(DeletedRecord{Id(7), "stub core", "why", "who"});
   ASSERT_TRUE(catalog_.Find(Id(7)).has_value());
   EXPECT_EQ(catalog_.Find(Id(7))->core, "stub core");
-  EXPECT_THAT(catalog_.Sources(), IsEmpty());
-  CatalogSnapshot recovered;
-  recovered.id = Id(7);
-  recovered.source = "a";
-  recovered.sequence = 4;
-  recovered.core = "core";
-  recovered.server_time = absl::FromUnixSeconds(5);
-  catalog_.AddRecovered(recovered);
+  EXPECT_EQ(catalog_.Find(Id(7))->source, "");
+  EXPECT_EQ(catalog_.Find(Id(7))->server_time, absl::FromUnixSeconds(1001));
+  Commit(Id(7), "a", 4);
   EXPECT_TRUE(catalog_.Find(Id(7))->deleted) << "still in the trash";
   EXPECT_EQ(catalog_.Find(Id(7))->deleted_actor, "who");
   EXPECT_EQ(catalog_.Head("a")->id, Id(7));
   EXPECT_EQ(catalog_.live_count(), 0u);
   EXPECT_THAT(AllPages({std::nullopt, true}, 1), ElementsAre(Id(7)));
-}
-
-TEST_F(CatalogTest, RecoveredManifestsAreListedByTimeAndMarked) {
-  Commit(Id(1), "a", 1);
-  CatalogSnapshot recovered;
-  recovered.id = Id(2);
-  recovered.source = "a";
-  recovered.sequence = 2;
-  recovered.server_time = absl::FromUnixSeconds(5);
-  catalog_.AddRecovered(recovered);
-  catalog_.AddRecovered(recovered);
-  EXPECT_TRUE(catalog_.Find(Id(2))->recovered);
-  EXPECT_EQ(catalog_.Head("a")->id, Id(2));
-  EXPECT_THAT(AllPages({}, 1), ElementsAre(Id(2), Id(1)));
-  recovered.id = Id(1);
-  recovered.source = "other";
-  catalog_.AddRecovered(recovered);
-  EXPECT_EQ(catalog_.Find(Id(1))->source, "a") << "the log knows better";
 }
 
 TEST_F(CatalogTest, HeadIsTheHighestSequencePerSource) {
@@ -143,10 +119,6 @@ TEST_F(CatalogTest, HeadIsTheHighestSequencePerSource) {
   EXPECT_EQ(catalog_.Head("a")->id, Id(3));
   EXPECT_EQ(catalog_.Head("b")->id, Id(2));
   EXPECT_FALSE(catalog_.Head("c").has_value());
-  ASSERT_EQ(catalog_.Sources().size(), 2u);
-  EXPECT_EQ(catalog_.Sources()[0].source, "a");
-  EXPECT_EQ(catalog_.Sources()[0].live, 2u);
-  EXPECT_EQ(catalog_.Sources()[0].head, Id(3));
 }
 
 TEST_F(CatalogTest, ListsByThePrefixOfAnId) {
