@@ -189,16 +189,6 @@ TEST_F(PackTest, ShowsTheStorageNeitherIdsNorChildren) {
   }
 }
 
-TEST_F(PackTest, ReadsBodiesThatAreStillInTheSpool) {
-  auto writer = NewWriter();
-  Record r = MakeRecord(PackKind::kData, 1);
-  ASSERT_OK_AND_ASSIGN(PackEntry entry, Append(*writer, r));
-  std::string body(r.body.size(), '\0');
-  EXPECT_OK(writer->ReadBody(entry.body_offset, absl::MakeSpan(body)));
-  EXPECT_EQ(body, r.body);
-  EXPECT_THAT(writer->ReadBody(entry.body_offset + 1, absl::MakeSpan(body)), StatusIs(absl::StatusCode::kOutOfRange));
-}
-
 TEST_F(PackTest, RefusesRecordsThatDoNotFit) {
   auto writer = NewWriter();
   Record r = MakeRecord(PackKind::kData, 1);

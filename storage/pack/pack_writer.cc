@@ -1,12 +1,10 @@
 #include "storage/pack/pack_writer.h"
 
-#include <atomic>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "core/crypto/blake3.h"
-#include "storage/pack/byte_range.h"
 #include "storage/pack/pack_ends.h"
 #include "storage/pack/pack_layout.h"
 
@@ -32,9 +30,9 @@ struct PackWriter::Impl {
   const std::string header_bytes;
   const PackSealer sealer;
 
-  std::unique_ptr<File> file;      // null when done
-  std::atomic<uint64_t> bytes{0};  // whole frames; ReadBody looks at it from other threads
-  absl::Status broken;             // of the first failure of the file, or "finished"
+  std::unique_ptr<File> file;  // null when done
+  uint64_t bytes = 0;          // whole frames
+  absl::Status broken;         // of the first failure of the file, or "finished"
   std::vector<PackEntry> entries;
   uint64_t trailer_bytes = 0;  // that the entries will take
   uint64_t writeback_at = kWritebackStepBytes;
@@ -45,7 +43,7 @@ struct PackWriter::Impl {
 
 PackWriter::PackWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 PackWriter::~PackWriter() = default;
-uint64_t PackWriter::bytes() const { return impl_->bytes.load(); }
+uint64_t PackWriter::bytes() const { return impl_->bytes; }
 uint32_t PackWriter::record_count() const { return static_cast<uint32_t>(impl_->entries.size()); }
 bool PackWriter::IsFull() const {
   // The trailer repeats the headers: records of many children may need more room there than their bodies do here.
@@ -96,7 +94,7 @@ absl::StatusOr<PackEntry> PackWriter::Append(const RecordHeader& header, std::st
   const size_t sealed_bytes = SealedFrameHeaderBytes(header);
   const uint64_t frame_bytes = kFrameLengthBytes + sealed_bytes + body_bytes;
   const uint64_t trailer_bytes = 8 + kDigestBytes + header.encoded_size();
-  const uint64_t end = w.bytes.load(std::memory_order_relaxed) + frame_bytes;
+  const uint64_t end = w.bytes + frame_bytes;
   if (w.entries.size() >= kPackRecordsMax ||
       end + w.trailer_bytes + trailer_bytes + kAeadTagSizeInBytes + kPackFooterBytes > kPackBytesMax) {
     return absl::ResourceExhaustedError("the pack is full");
@@ -131,7 +129,7 @@ absl::StatusOr<PackEntry> PackWriter::Append(const RecordHeader& header, std::st
   }
   w.entries.push_back(entry);
   w.trailer_bytes += trailer_bytes;
-  w.bytes.store(end);
+  w.bytes = end;
   if (end >= w.writeback_at) {
     w.file->StartWriteback();
     w.writeback_at = end + kWritebackStepBytes;
@@ -158,7 +156,7 @@ absl::StatusOr<PackSummary> PackWriter::Finish() {
   PackSummary summary;
   summary.id = w.header.id;
   summary.kind = w.header.kind;
-  summary.bytes = w.bytes.load();
+  summary.bytes = w.bytes;
   summary.entries = std::move(w.entries);
   w.entries.clear();
   absl::Status status = FinishPackFile(w.io, *w.file, w.path, w.sealer, w.header_bytes, summary);
@@ -167,15 +165,6 @@ absl::StatusOr<PackSummary> PackWriter::Finish() {
       status.ok() ? absl::FailedPreconditionError("the pack is finished") : Annotate(status, "the pack is broken");
   RETURN_IF_ERROR(status);
   return summary;
-}
-
-absl::Status PackWriter::ReadBody(uint64_t offset, absl::Span<char> out) const {
-  const uint64_t bytes = impl_->bytes.load();
-  if (offset > bytes || out.size() > bytes - offset) {
-    return absl::OutOfRangeError("not (yet) in the pack");
-  }
-  if (impl_->file == nullptr) return absl::FailedPreconditionError("the pack is finished");
-  return FileRange(*impl_->file)(offset, out);
 }
 
 }  // namespace holdfast

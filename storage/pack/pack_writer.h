@@ -41,8 +41,6 @@ class PackWriter {
   const PackId& id() const;
   PackKind kind() const;
   const std::string& spool_path() const;
-  // For records that are still in the spool. Thread-safe beside Append.
-  absl::Status ReadBody(uint64_t offset, absl::Span<char> out) const;
 
  private:
   struct Impl;
