@@ -122,7 +122,7 @@ class SessionTable {
                               std::optional<ManifestId> base);
   // The head of its source that the session was told: pinned, unless its client named a base.
   void PinHead(const SessionId& id, const ManifestId& head);
-  // What must not be taken away while sessions build on it.
+  // S3: what must not be taken away while sessions build on it. The collector of garbage will ask, once there is one.
   std::vector<ManifestId> PinnedSnapshots() const;
 
   // ABORTED, here and below: no such session, or of another principal.
