@@ -12,6 +12,7 @@
 #include "core/io/errno_status.h"
 #include "server/daemon/repository_config.h"
 #include "server/index/rocks_kv_store.h"
+#include "server/repository/key_blobs.h"
 #include "server/repository/stored_keys.h"
 #include "storage/file/file_blob_store.h"
 
@@ -134,7 +135,7 @@ absl::StatusOr<bool> FileRegistry::IsUnfinished(std::string_view name) const {
   if (absl::IsNotFound(store.status())) return true;
   RETURN_IF_ERROR(store.status());
   ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(**store, ""));
-  return std::all_of(blobs.begin(), blobs.end(), [](const BlobInfo& b) { return StoredKeys::IsKeyBlob(b.name); });
+  return std::all_of(blobs.begin(), blobs.end(), [](const BlobInfo& b) { return IsKeyBlob(b.name); });
 }
 
 absl::Status FileRegistry::RemoveUnfinished(std::string_view name) {

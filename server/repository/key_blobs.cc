@@ -11,6 +11,7 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kKeyBlobBytesMax = 17u << 20;
+constexpr KeyBlobKind kAllKinds[] = {KeyBlobKind::kSettings, KeyBlobKind::kSlots, KeyBlobKind::kKeyring};
 
 struct KindRules {
   std::string_view prefix;
@@ -63,6 +64,10 @@ std::string_view KeyBlobKindName(KeyBlobKind kind) {
       return "keyring";
   }
   return "";
+}
+
+bool IsKeyBlob(std::string_view name) {
+  return std::ranges::any_of(kAllKinds, [&](KeyBlobKind kind) { return name.starts_with(Rules(kind).prefix); });
 }
 
 absl::StatusOr<KeyBlob> ReadNewestKeyBlob(BlobStore& store, KeyBlobKind kind, std::vector<std::string>* warnings) {

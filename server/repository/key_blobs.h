@@ -16,6 +16,9 @@ namespace holdfast {
 enum class KeyBlobKind { kSettings, kSlots, kKeyring };
 std::string_view KeyBlobKindName(KeyBlobKind kind);
 
+// By its name, of any kind.
+bool IsKeyBlob(std::string_view name);
+
 struct KeyBlob {
   uint64_t generation = 0;
   std::string bytes;

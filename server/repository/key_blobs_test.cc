@@ -297,5 +297,13 @@ TEST_P(KeyBlobsTest, IgnoreForeignNames) {
   ExpectNewest(2, "z");
 }
 
+TEST_P(KeyBlobsTest, AreKnownByTheirNames) {
+  ASSERT_OK(Put(1, "x"));
+  for (const std::string& name : Names()) EXPECT_TRUE(IsKeyBlob(name)) << name;
+  for (const char* name : {"", "format", "keys", "keysmith", "keys/other-00000001-0", "log/00000001", "x/format/"}) {
+    EXPECT_FALSE(IsKeyBlob(name)) << name;
+  }
+}
+
 }  // namespace
 }  // namespace holdfast

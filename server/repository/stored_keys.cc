@@ -16,10 +16,6 @@ absl::Status StoredKeys::Create(std::string_view settings, std::string_view key_
   return absl::OkStatus();
 }
 
-bool StoredKeys::IsKeyBlob(std::string_view name) {
-  return name.rfind("format/", 0) == 0 || name.rfind("keys/", 0) == 0;
-}
-
 absl::Status StoredKeys::Remove() {
   absl::MutexLock lock(&mu_);
   ASSIGN_OR_RETURN(std::vector<BlobInfo> blobs, ListAll(store_, ""));

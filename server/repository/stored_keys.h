@@ -33,7 +33,6 @@ class StoredKeys {
   // The first generation of all three. ALREADY_EXISTS when the storage has keys; INVALID_ARGUMENT when one is not
   // intact. What was written before an error stays.
   absl::Status Create(std::string_view settings, std::string_view key_slots, std::string_view keyring);
-  static bool IsKeyBlob(std::string_view name);
   // All of them: for what is left of a repository that never came to be.
   absl::Status Remove();
   // Looks at all three and puts the copies that are missing, as after a crash between two of them. The first error;
