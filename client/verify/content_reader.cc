@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/format/chunk.h"
 #include "core/tree/file_content.h"
 
 namespace holdfast {

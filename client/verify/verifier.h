@@ -16,7 +16,6 @@
 #include "absl/synchronization/mutex.h"
 #include "core/base/status.h"
 #include "core/crypto/types.h"
-#include "core/format/chunk.h"
 #include "core/io/io.h"
 #include "core/tree/snapshot_reader.h"
 
