@@ -82,7 +82,7 @@ std::vector<std::string> SpellLiterally(const CLI::App& app, std::vector<std::st
     const bool is_value = with_values.contains(before);
     before = word;
     const bool is_list = word.size() > 1 && word.front() == '[' && word.back() == ']';
-    if (!is_value && (is_list || word == "++")) word = "./" + word;
+    if (!is_value && (is_list || word == "++")) word.insert(0, "./");
   }
   return words;
 }
