@@ -1,6 +1,7 @@
 #include "client/cli/output.h"
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
@@ -59,7 +60,7 @@ std::string FormatBytes(uint64_t bytes) {
 
 std::string FormatDuration(double seconds) {
   if (seconds < 0) seconds = 0;
-  const auto s = static_cast<uint64_t>(seconds + 0.5);
+  const auto s = static_cast<uint64_t>(std::llround(seconds));
   if (s >= 3600) return absl::StrFormat("%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
   return absl::StrFormat("%d:%02d", s / 60, s % 60);
 }

@@ -262,9 +262,13 @@ absl::StatusOr<ExitCode> Show(const ListArguments& arguments, Context& context) 
     std::string why = "locked";
     if (context.CanAccessQuietly(arguments.repository)) {
       absl::StatusOr<std::unique_ptr<OpenSnapshot>> opened = context.Open(arguments.repository, s);
-      if (opened.ok()) open = *std::move(opened);
-      if (!opened.ok() && !absl::IsPermissionDenied(opened.status())) return opened.status();
-      if (!opened.ok()) why = "another agent's";
+      if (opened.ok()) {
+        open = *std::move(opened);
+      } else if (absl::IsPermissionDenied(opened.status())) {
+        why = "another agent's";
+      } else {
+        return opened.status();
+      }
     }
     if (open != nullptr) s.core = open->opened.manifest.core;  // authenticated
     const pb::ManifestSealed* sealed = open != nullptr ? &open->opened.manifest.sealed : nullptr;
