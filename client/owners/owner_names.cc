@@ -27,7 +27,7 @@ void WithRoom(Ask ask) {
 std::string NameOfUser(uint32_t uid) {
   std::string name;
   WithRoom([&](char* buffer, size_t size) {
-    passwd entry, *found = nullptr;
+    passwd entry{}, *found = nullptr;
     const int error = ::getpwuid_r(uid, &entry, buffer, size, &found);
     if (error == 0 && found != nullptr) name = found->pw_name;
     return error;
@@ -38,7 +38,7 @@ std::string NameOfUser(uint32_t uid) {
 std::string NameOfGroup(uint32_t gid) {
   std::string name;
   WithRoom([&](char* buffer, size_t size) {
-    group entry, *found = nullptr;
+    group entry{}, *found = nullptr;
     const int error = ::getgrgid_r(gid, &entry, buffer, size, &found);
     if (error == 0 && found != nullptr) name = found->gr_name;
     return error;
@@ -49,7 +49,7 @@ std::string NameOfGroup(uint32_t gid) {
 std::optional<uint32_t> IdOfUser(const std::string& name) {
   std::optional<uint32_t> id;
   WithRoom([&](char* buffer, size_t size) {
-    passwd entry, *found = nullptr;
+    passwd entry{}, *found = nullptr;
     const int error = ::getpwnam_r(name.c_str(), &entry, buffer, size, &found);
     if (error == 0 && found != nullptr) id = found->pw_uid;
     return error;
@@ -60,7 +60,7 @@ std::optional<uint32_t> IdOfUser(const std::string& name) {
 std::optional<uint32_t> IdOfGroup(const std::string& name) {
   std::optional<uint32_t> id;
   WithRoom([&](char* buffer, size_t size) {
-    group entry, *found = nullptr;
+    group entry{}, *found = nullptr;
     const int error = ::getgrnam_r(name.c_str(), &entry, buffer, size, &found);
     if (error == 0 && found != nullptr) id = found->gr_gid;
     return error;
