@@ -22,7 +22,8 @@ namespace {
 absl::Status ReadRange(int fd, uint64_t begin, uint64_t end, std::string& buffer,
                        absl::FunctionRef<bool(std::string_view)> take) {
   while (begin < end) {
-    const ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), end - begin), begin);
+    const ssize_t n =
+        ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), end - begin), static_cast<off_t>(begin));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return TargetErrno(errno, "read again");
     if (n == 0) return absl::DataLossError("it ends early");
@@ -51,7 +52,7 @@ FileDigest HashOfWritten(std::string_view bytes) {
 }
 
 absl::Status CheckFile(int fd, uint64_t size, const std::vector<WrittenRange>& ranges, std::string& buffer) {
-  struct stat st;
+  struct stat st {};
   if (::fstat(fd, &st) != 0) return TargetErrno(errno, "stat");
   if (!S_ISREG(st.st_mode) || static_cast<uint64_t>(st.st_size) != size) {
     return absl::DataLossError(absl::StrCat("it has ", st.st_size, " bytes, not ", size));
@@ -157,6 +158,7 @@ void ReadBack::Run(int threads) {
     return;
   }
   std::vector<std::thread> checkers;
+  checkers.reserve(threads);
   for (int i = 0; i < threads; ++i) checkers.emplace_back([this] { CheckSome(); });
   for (std::thread& checker : checkers) checker.join();
 }

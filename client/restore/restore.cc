@@ -68,7 +68,7 @@ void RunParts(RestoreInput& input, const Top& top, RestoreRun& run, TargetDirect
   HardLinks links(run, directories, files, memory_bytes / 8);
   ReadBack read_back(run, directories, memory_bytes / 8);
   FileWriter writer(run, directories, files, links, run.options.verify ? &read_back : nullptr);
-  FetchQueue queue(2 * threads);
+  FetchQueue queue(size_t{2} * threads);
   FetchWindow window(memory_bytes / 2, queue, [&] { return links.waiting(); });
   FetchWorker worker(run, input.source(), writer);
   RestorePlanner planner({input, run, directories, files, links, window, writer},
@@ -76,6 +76,7 @@ void RunParts(RestoreInput& input, const Top& top, RestoreRun& run, TargetDirect
 
   run.observer.OnPhase(RestorePhase::kRestoring);
   std::vector<std::thread> workers;
+  workers.reserve(threads);
   for (int i = 0; i < threads; ++i) workers.emplace_back([&] { worker.Work(queue); });
   if (top.is_directory()) {
     planner.PlanTree(top.path);

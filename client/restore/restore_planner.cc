@@ -236,7 +236,7 @@ bool RestorePlanner::LeaveAlone(const DirRef& dir, const Entry& entry, Overwrite
   }
 }
 
-void RestorePlanner::PlanFurtherName(FurtherName further) {
+void RestorePlanner::PlanFurtherName(const FurtherName& further) {
   const LinkKey key{further.entry.device, further.entry.inode};
   switch (parts_.links.Place(further, pinned_)) {
     case LinkPlacement::kDone:

@@ -55,7 +55,7 @@ class RestorePlanner {
   void PlanIn(const Components& directory, size_t skip, const Entry& entry);
   void PlanDirectory(const Entry& entry, FilterResult filter);
   void PlanEntry(const DirRef& dir, const Entry& entry);
-  void PlanFurtherName(FurtherName further);
+  void PlanFurtherName(const FurtherName& further);
   void PlanObject(const DirRef& dir, const Entry& entry, bool replace, std::optional<LinkKey> link);
   // Null: reported.
   std::optional<OverwriteDecision> Decide(const DirRef& dir, const Entry& entry, bool is_further_name,

@@ -62,7 +62,7 @@ absl::StatusOr<NewFile> TargetFiles::CreateFile(const DirRef& dir, int dir_fd, c
     return file;
   }
   // What a new file gets here depends on setgid, mount options and the server of a network file system: look once.
-  struct stat st;
+  struct stat st {};
   if (::fstat(file.fd, &st) != 0) {
     absl::Status status = Errno("stat");
     DiscardFile(dir_fd, name, std::move(file));
@@ -74,22 +74,22 @@ absl::StatusOr<NewFile> TargetFiles::CreateFile(const DirRef& dir, int dir_fd, c
   return file;
 }
 
-void TargetFiles::DiscardFile(int dir_fd, const std::string& name, NewFile file) {
+void TargetFiles::DiscardFile(int dir_fd, const std::string& name, const NewFile& file) {
   ::close(file.fd);
   ::unlinkat(dir_fd, file.temporary_name.empty() ? name.c_str() : file.temporary_name.c_str(), 0);
 }
 
 absl::Status TargetFiles::FinishFile(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& m,
-                                     NewFile file) {
+                                     const NewFile& file) {
   metadata_.SetOnNewFile(file.fd, file.created, dir->existed(), m,
                          [&] { return directories_.SnapshotPath(dir, name); });
   if (::close(file.fd) != 0) {
-    const absl::Status status = Errno("close");
+    absl::Status status = Errno("close");
     ::unlinkat(dir_fd, file.temporary_name.empty() ? name.c_str() : file.temporary_name.c_str(), 0);
     return status;
   }
   if (!file.temporary_name.empty() && ::renameat(dir_fd, file.temporary_name.c_str(), dir_fd, name.c_str()) != 0) {
-    const absl::Status status = Errno("rename over the existing one");
+    absl::Status status = Errno("rename over the existing one");
     ::unlinkat(dir_fd, file.temporary_name.c_str(), 0);
     return status;
   }
@@ -122,7 +122,7 @@ absl::Status TargetFiles::MakeSpecial(const DirRef& dir, int dir_fd, const Entry
     run_.ReportTargetProblem(directories_.SnapshotPath(dir, entry.name), "set metadata", s);
   }
   if (replace && ::renameat(dir_fd, made.c_str(), dir_fd, entry.name.c_str()) != 0) {
-    const absl::Status status = Errno("rename over the existing one");
+    absl::Status status = Errno("rename over the existing one");
     ::unlinkat(dir_fd, made.c_str(), 0);
     return status;
   }
@@ -148,7 +148,7 @@ void TargetFiles::SetMetadataOfOwnLink(const DirRef& dir, int dir_fd, const std:
 absl::Status TargetFiles::SetMetadataOfSpecial(const DirRef& dir, int dir_fd, const std::string& made, mode_t type,
                                                const std::string& name, const Metadata& m) {
   const int fd = ::openat(dir_fd, made.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
-  struct stat st;
+  struct stat st {};
   absl::Status status;
   if (fd < 0 || ::fstat(fd, &st) != 0) {
     status = Errno("open");
@@ -171,7 +171,7 @@ absl::Status TargetFiles::Link(int from_dir_fd, const std::string& from_name, in
   } while (true);
   if (!replace) return absl::OkStatus();
   const int result = ::renameat(dir_fd, made.c_str(), dir_fd, name.c_str());
-  const absl::Status status = result != 0 ? Errno("rename over the existing one") : absl::OkStatus();
+  absl::Status status = result != 0 ? Errno("rename over the existing one") : absl::OkStatus();
   // Renaming one name of an object over another name of it does nothing, and leaves both.
   ::unlinkat(dir_fd, made.c_str(), 0);
   return status;
@@ -180,7 +180,7 @@ absl::Status TargetFiles::Link(int from_dir_fd, const std::string& from_name, in
 // --- What is there --------------------------------------------------------------------------------
 
 absl::StatusOr<std::optional<struct stat>> TargetFiles::Look(int dir_fd, const std::string& name) {
-  struct stat st;
+  struct stat st {};
   if (::fstatat(dir_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return st;
   if (errno == ENOENT) return std::nullopt;
   return Errno("stat");
@@ -196,7 +196,7 @@ absl::Status TargetFiles::SetMetadata(const DirRef& dir, int dir_fd, const std::
                                       const struct stat& seen) {
   const int fd = ::openat(dir_fd, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return Errno("open");
-  struct stat now;
+  struct stat now {};
   if (::fstat(fd, &now) != 0 || now.st_dev != seen.st_dev || now.st_ino != seen.st_ino) {
     ::close(fd);
     return absl::AbortedError("it was exchanged meanwhile");

@@ -39,9 +39,9 @@ class TargetFiles {
                                      bool replace);
   // Sets metadata, closes and renames.
   absl::Status FinishFile(const DirRef& dir, int dir_fd, const std::string& name, const Metadata& metadata,
-                          NewFile file);
+                          const NewFile& file);
   // Closes and removes.
-  void DiscardFile(int dir_fd, const std::string& name, NewFile file);
+  void DiscardFile(int dir_fd, const std::string& name, const NewFile& file);
 
   // Symbolic links, FIFOs, sockets, devices.
   absl::Status MakeSpecial(const DirRef& dir, int dir_fd, const Entry& entry, const Metadata& metadata, bool replace);

@@ -76,7 +76,7 @@ int DirectoryLister::ReadSmallFile(int directory_fd, const char* name, size_t si
   int raw = -1;
   if (int e = OpenAt(directory_fd, name, 0, &raw); e != 0) return e;
   SharedFd fd(raw);
-  struct stat st;
+  struct stat st {};
   if (fstat(raw, &st) != 0) return errno;
   if (!S_ISREG(st.st_mode)) return EINVAL;
   out->resize(size_max + 1);

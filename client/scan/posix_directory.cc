@@ -212,7 +212,7 @@ int StatAt(int directory_fd, const char* name, SourceStat* out) {
     if (errno != ENOSYS && errno != EPERM) return errno;
     statx_works.store(false, std::memory_order_relaxed);
   }
-  struct stat st;
+  struct stat st {};
   if (fstatat(directory_fd, name, &st, flags) != 0) return errno;
   FromStat(st, out);
   return 0;
@@ -340,7 +340,7 @@ int PosixDirectory::Open(std::shared_ptr<SharedFd>* fd) {
     int raw = -1;
     if (int e = OpenAt((*fd)->get(), d->name_.c_str(), O_DIRECTORY, &raw); e != 0) return e;
     auto opened = std::make_shared<SharedFd>(raw);
-    struct stat st;
+    struct stat st {};
     if (fstat(raw, &st) != 0) return errno;
     if (FileIdentity{st.st_dev, st.st_ino} != d->identity_) return ESTALE;
     open_directories.Insert(d, opened);

@@ -21,7 +21,7 @@ std::string AbsoluteFromEnvironment(const char* name) {
 }
 
 bool IsDirectory(const std::string& path) {
-  struct stat st;
+  struct stat st {};
   return ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
 }
 
@@ -105,7 +105,7 @@ absl::Status MakePrivateDirectory(const std::string& path) {
     if (::mkdir(parent.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "creating", parent);
   }
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoStatus(errno, "creating", path);
-  struct stat st;
+  struct stat st {};
   if (::lstat(path.c_str(), &st) != 0) return ErrnoStatus(errno, "looking at", path);
   if (!S_ISDIR(st.st_mode) || st.st_uid != ::geteuid()) {
     return absl::FailedPreconditionError(path + " must be a directory of the user who runs this program");

@@ -144,7 +144,7 @@ class PosixFile : public File {
   }
 
   absl::StatusOr<uint64_t> Size() override {
-    struct stat st;
+    struct stat st {};
     if (fstat(fd_.get(), &st) != 0) return ErrnoStatus(errno, "stat", path_);
     return static_cast<uint64_t>(st.st_size);
   }
@@ -187,7 +187,7 @@ class PosixFiles : public Files {
     }
     int fd = RetryOnInterrupt([&] { return open(name.c_str(), flags, 0600); });
     if (fd < 0) return ErrnoStatus(errno, "open", path);
-    struct stat st;
+    struct stat st {};
     if (fstat(fd, &st) != 0) {
       int error = errno;
       close(fd);
@@ -232,7 +232,7 @@ class PosixFiles : public Files {
     std::string name(path);
     if (mkdir(name.c_str(), 0700) == 0) return SyncDirectory(ParentDirectory(path));
     if (errno == EEXIST) {
-      struct stat st;
+      struct stat st {};
       if (stat(name.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
       if (S_ISDIR(st.st_mode)) return absl::OkStatus();
       return absl::FailedPreconditionError(
@@ -268,14 +268,14 @@ class PosixFiles : public Files {
 
   absl::StatusOr<FileInfo> Stat(std::string_view path) override {
     std::string name(path);
-    struct stat st;
+    struct stat st {};
     if (stat(name.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
     return ToFileInfo(st);
   }
 
   absl::StatusOr<FileInfo> StatNoFollow(std::string_view path) override {
     std::string name(path);
-    struct stat st;
+    struct stat st {};
     if (lstat(name.c_str(), &st) != 0) return ErrnoStatus(errno, "stat", path);
     return ToFileInfo(st);
   }
