@@ -204,7 +204,7 @@ SharedFd::~SharedFd() { close(fd_); }
 int StatAt(int directory_fd, const char* name, SourceStat* out) {
   int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name == '\0' ? AT_EMPTY_PATH : 0);
   if (statx_works.load(std::memory_order_relaxed)) {
-    struct statx stx;
+    struct statx stx {};
     if (statx(directory_fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, &stx) == 0) {
       FromStatx(stx, out);
       return 0;

@@ -37,7 +37,7 @@ constexpr uint32_t kPseudoFileSystems[] = {
 }  // namespace
 
 bool IsPseudoFileSystem(int fd) {
-  struct statfs fs;
+  struct statfs fs {};
   if (fstatfs(fd, &fs) != 0) return false;
   uint32_t type = static_cast<uint32_t>(fs.f_type);
   return std::find(std::begin(kPseudoFileSystems), std::end(kPseudoFileSystems), type) != std::end(kPseudoFileSystems);

@@ -83,6 +83,7 @@ class Collector : public ChunkSink {
 absl::Status FetchAndAdd(ChunkSource& source, std::vector<ChunkPiece>& window, HoleFiller& filler) {
   if (window.empty()) return absl::OkStatus();
   std::vector<ChunkRef> refs;
+  refs.reserve(window.size());
   for (const ChunkPiece& piece : window) refs.push_back(piece.ref);
   Collector collector(window);
   RETURN_IF_ERROR(source.Fetch(refs, collector));

@@ -189,6 +189,7 @@ void Verifier::Work(Run& run) {
       run.queue.pop_front();
     }
     std::vector<ChunkRef> refs;
+    refs.reserve(batch.jobs.size());
     for (const Job& job : batch.jobs) refs.push_back(job.ref);
     Sink sink(*this, run, batch);
     const absl::Status status = run.snapshot.source().Fetch(refs, sink);
@@ -213,7 +214,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
   const Entry* entry = &original;
   if (original.xattr_chunk || original.hole_chunk) {
     resolved = original;
-    const absl::Status status = run.snapshot.ResolveSideChunks(resolved);
+    absl::Status status = run.snapshot.ResolveSideChunks(resolved);
     if (!status.ok()) {
       if (!IsOfTheObject(status)) return status;
       Fail(run, *file, status);
@@ -237,7 +238,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
   }
   const uint64_t length = *stored;
   const Content& content = entry->content;
-  const absl::Status contradiction = absl::DataLossError("the content contradicts the size of the file");
+  absl::Status contradiction = absl::DataLossError("the content contradicts the size of the file");
   switch (content.kind) {
     case Content::Kind::kNone:
       if (length != 0) Fail(run, *file, contradiction);
@@ -301,6 +302,7 @@ absl::Status Verifier::Plan(Run& run) {
 absl::StatusOr<VerifyResult> Verifier::Verify(const SnapshotReader& snapshot, const Key256& file_digest_key) {
   Run run(snapshot, file_digest_key);
   std::vector<std::unique_ptr<Thread>> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.push_back(io_.threads.Spawn("verify", [this, &run] { Work(run); }));
   }

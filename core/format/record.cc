@@ -151,8 +151,8 @@ absl::StatusOr<BodyPrefix> DecodeBodyPrefix(std::string_view body) {
 
 uint32_t PadmePadding(uint32_t length) {
   if (length < 2) return 0;
-  const int e = std::bit_width(length) - 1;
-  const int s = std::bit_width(static_cast<uint32_t>(e));  // floor(log2 e) + 1
+  const uint32_t e = static_cast<uint32_t>(std::bit_width(length)) - 1;
+  const uint32_t s = static_cast<uint32_t>(std::bit_width(e));  // floor(log2 e) + 1
   const uint64_t mask = (uint64_t{1} << (e - s)) - 1;
   return static_cast<uint32_t>(((uint64_t{length} + mask) & ~mask) - length);
 }

@@ -154,8 +154,7 @@ absl::Status FileRegistry::OpenAndList(const std::string& name) {
 absl::Status FileRegistry::Create(const NewRepository& request) {
   RETURN_IF_ERROR(CheckRepositoryName(request.name));
   absl::MutexLock create_lock(&create_mu_);
-  const absl::Status taken =
-      absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
+  absl::Status taken = absl::AlreadyExistsError(absl::StrCat("a repository named ", request.name, " exists already"));
   std::shared_ptr<HostedRepository> hosted = Hosted(request.name);
   if (!hosted || !hosted->error().ok()) {
     // An earlier attempt may have come as far as the config, although its client heard of an error.
@@ -237,6 +236,7 @@ absl::StatusOr<std::shared_ptr<HostedRepository>> FileRegistry::Find(std::string
 std::vector<std::shared_ptr<HostedRepository>> FileRegistry::List() {
   std::vector<std::shared_ptr<HostedRepository>> out;
   absl::MutexLock lock(&mu_);
+  out.reserve(repositories_.size());
   for (const auto& [name, hosted] : repositories_) out.push_back(hosted);
   return out;
 }

@@ -50,7 +50,7 @@ v1::CreateRepositoryRequest NewRepositoryRequest(const std::string& name) {
   return request;
 }
 
-TestStream::TestStream(std::shared_ptr<grpc::Channel> channel, const char* method) {
+TestStream::TestStream(const std::shared_ptr<grpc::Channel>& channel, const char* method) {
   context_.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
   grpc::internal::RpcMethod rpc(method, grpc::internal::RpcMethod::BIDI_STREAMING, channel);
   stream_.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(),

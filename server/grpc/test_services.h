@@ -32,7 +32,7 @@ std::string TestKeyBlob(std::string_view magic, char content = 'k');
 // What a client says on a stream, byte by byte. Fails instead of waiting longer than a minute. One thread at a time.
 class TestStream {
  public:
-  TestStream(std::shared_ptr<grpc::Channel> channel, const char* method);
+  TestStream(const std::shared_ptr<grpc::Channel>& channel, const char* method);
   ~TestStream();  // cancels what is not finished
 
   // False: the stream is broken; Finish says why.

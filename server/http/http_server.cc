@@ -110,7 +110,7 @@ class BoundedStream : public httplib::Stream {
   const SteadyClock::duration time_max_;
   const std::atomic<bool>& stopping_;
   bool replying_ = false;
-  char buffer_[4096];
+  char buffer_[4096] = {};
   size_t begin_ = 0;
   size_t end_ = 0;
 };
@@ -310,7 +310,7 @@ void HttpServer::Impl::SetLimits() {
   server.set_payload_max_length(options.body_bytes_max);
   server.set_keep_alive_max_count(1);
   server.set_exception_handler(
-      [](const httplib::Request&, httplib::Response& res, std::exception_ptr) { res.status = 500; });
+      [](const httplib::Request&, httplib::Response& res, const std::exception_ptr&) { res.status = 500; });
   server.set_default_headers({{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
 }
 
@@ -321,9 +321,9 @@ absl::Status HttpServer::Impl::Add(HttpRoute route) {
     return absl::InvalidArgumentError(absl::StrCat("\"", route.path, "\" is not a path of a route"));
   }
   auto handler = [handle = std::move(route.handler)](const httplib::Request& request, httplib::Response& response) {
-    HttpReply reply = handle(HttpRequest{request.body});
+    const HttpReply reply = handle(HttpRequest{request.body});
     response.status = reply.status;
-    response.set_content(std::move(reply.body), reply.content_type);
+    response.set_content(reply.body, reply.content_type);
   };
   if (route.method == "GET") {
     server.Get(route.path, std::move(handler));

@@ -27,8 +27,8 @@ std::vector<uint32_t> OrderById(const std::vector<PackEntry>& entries) {
   std::vector<uint32_t> order(entries.size());
   for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    const auto order_of_ids = entries[a].header.id <=> entries[b].header.id;
-    return order_of_ids == 0 ? a < b : order_of_ids < 0;
+    const ChunkId &x = entries[a].header.id, &y = entries[b].header.id;
+    return x == y ? a < b : x < y;
   });
   return order;
 }

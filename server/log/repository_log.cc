@@ -176,7 +176,7 @@ absl::StatusOr<RepositoryLog::Pending> RepositoryLog::Prepare(LogPayload payload
   if (last_digest_.has_value()) pending.record.previous = *last_digest_;
   pending.record.time = Now();
   pending.record.payload = std::move(payload);
-  std::array<uint8_t, 32> salt;
+  std::array<uint8_t, 32> salt{};
   io_.random.Fill(absl::MakeSpan(salt));
   ASSIGN_OR_RETURN(pending.blob, SealLogRecord(pending.record, key_, salt));
   return pending;

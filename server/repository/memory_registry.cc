@@ -61,6 +61,7 @@ absl::StatusOr<std::shared_ptr<HostedRepository>> MemoryRegistry::Find(std::stri
 std::vector<std::shared_ptr<HostedRepository>> MemoryRegistry::List() {
   absl::MutexLock lock(&mu_);
   std::vector<std::shared_ptr<HostedRepository>> out;
+  out.reserve(disks_.size());
   for (const auto& [name, disk] : disks_) out.push_back(disk->hosted);
   return out;
 }

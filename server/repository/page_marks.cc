@@ -69,7 +69,7 @@ class Walk {
     Page page{id, {}, !copies[0].damaged, copies[0].committed};
     absl::StatusOr<RecordHeader> header = ReadHeader(id, copies);
     if (MayPass(header.status())) return header.status();
-    if (!header.ok() || path_.size() >= 2 * kTreeLevelsMax) {
+    if (!header.ok() || path_.size() >= size_t{2} * kTreeLevelsMax) {
       page.complete = false;
     } else {
       ASSIGN_OR_RETURN(auto locations, index_.Lookup(header->children));
