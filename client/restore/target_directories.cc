@@ -88,10 +88,10 @@ absl::StatusOr<std::unique_ptr<TargetDirectories>> TargetDirectories::Open(Resto
       return Errno("make directory " + path);
     }
   }
-  struct stat st{};
+  struct stat st {};
   if (target->root_fd_ < 0 || ::fstat(target->root_fd_, &st) != 0) return Errno("open target directory " + path);
   if (!CanBeJustMade(st.st_mode, st.st_uid, target->euid_)) target->root_existed_ = true;
-  struct rlimit limit{};
+  struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     target->open_max_ = std::clamp<uint64_t>(limit.rlim_cur / 4, 16, 512);
   }
@@ -161,7 +161,7 @@ absl::StatusOr<DirRef> TargetDirectories::MakeDirectory(const DirRef& parent, Pi
   ASSIGN_OR_RETURN(const int parent_fd, pinned.Fd(parent));
   bool existed = false;
   ASSIGN_OR_RETURN(const int fd, MakeAndOpen(parent_fd, name, &existed));
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd, &st) != 0) {
     const absl::Status status = Errno("open directory");
     ::close(fd);
@@ -268,7 +268,7 @@ absl::Status TargetDirectories::OpenChain(TargetDirectory* dir) {
     if (open_ >= open_max_) CloseOldest();
     next->fd_ = OpenDirectoryAt(above->fd_, next->name_.c_str());
     absl::Status status;
-    struct stat st{};
+    struct stat st {};
     if (next->fd_ < 0 || ::fstat(next->fd_, &st) != 0) {
       status = Errno("open directory again");
     } else if (st.st_dev != next->device_ || st.st_ino != next->inode_) {
