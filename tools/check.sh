@@ -74,7 +74,8 @@ step_tsan() {
   [[ -n $tests ]] || { echo "no test is tagged \"threads\""; return; }
   # The list is one label per line, without spaces.
   # shellcheck disable=SC2086
-  bazel test --config=tsan $tests
+  bazel test --config=tsan \
+    --test_env=TSAN_OPTIONS="suppressions=$PWD/tools/tsan_suppressions.txt:second_deadlock_stack=1" $tests
 }
 
 step_tidy() {
