@@ -92,8 +92,9 @@ absl::Status PackReader::Read(absl::Span<const RecordLocation> locations, bool v
     uint64_t run_end = FrameEnd(first);
     while (end < order.size()) {
       const RecordLocation& next = locations[order[end]];
-      if (next.pack != first.pack || !IsSane(next) || FrameBegin(next) > run_end + kGapBytesMax ||
-          FrameEnd(next) - FrameBegin(first) > kRunBytesMax) {
+      // A wrong location may say that the frame begins before the run, with a header of many children.
+      if (next.pack != first.pack || !IsSane(next) || FrameBegin(next) < FrameBegin(first) ||
+          FrameBegin(next) > run_end + kGapBytesMax || FrameEnd(next) - FrameBegin(first) > kRunBytesMax) {
         break;
       }
       run_end = std::max(run_end, FrameEnd(next));

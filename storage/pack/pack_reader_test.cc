@@ -240,6 +240,18 @@ TEST_F(PackReaderTest, AWrongLocationIsLossAndNeverAnotherRecord) {
   EXPECT_THAT(Read(wrong).bodies.at(500), IsOkAndHolds(bodies_[1]));
 }
 
+// What is read lies in what was fetched; ThreadSanitizer's memory, for one, ends before it.
+TEST_F(PackReaderTest, AWrongLocationThatReachesBeforeItsNeighbourIsLossOfItsRecordOnly) {
+  AddPack(PackKind::kTree, std::vector<size_t>(40, 30'000));
+  for (const uint32_t children : {1u, 900u, 16'384u}) {
+    RecordLocation wrong = locations_[39];
+    wrong.child_count = children;
+    Answers answers = Read({locations_[38], wrong});
+    EXPECT_THAT(answers.bodies.at(0), IsOkAndHolds(bodies_[38]));
+    EXPECT_THAT(answers.bodies.at(1), StatusIs(absl::StatusCode::kDataLoss)) << children;
+  }
+}
+
 TEST_F(PackReaderTest, StopsWhenTheSinkSaysSo) {
   AddPack(PackKind::kData, {40, 50, 60, 70});
   for (int n = 0; n < 4; ++n) {
