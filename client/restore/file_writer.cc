@@ -112,11 +112,11 @@ absl::Status FileWriter::WriteNewFile(const SliceTask& task, std::string_view co
     }
   }
   if (!status.ok()) {
-    files_.DiscardFile(dir_fd, task.name, std::move(file));
+    files_.DiscardFile(dir_fd, task.name, file);
     return status;
   }
   *operation = "finish";
-  return files_.FinishFile(task.dir, dir_fd, task.name, task.metadata, std::move(file));
+  return files_.FinishFile(task.dir, dir_fd, task.name, task.metadata, file);
 }
 
 void FileWriter::GiveUpFile(const FileTask& task, std::string_view operation, const absl::Status& why,

@@ -65,7 +65,7 @@ absl::StatusOr<NewFile> TargetFiles::CreateFile(const DirRef& dir, int dir_fd, c
   struct stat st {};
   if (::fstat(file.fd, &st) != 0) {
     absl::Status status = Errno("stat");
-    DiscardFile(dir_fd, name, std::move(file));
+    DiscardFile(dir_fd, name, file);
     return status;
   }
   file.created.uid = st.st_uid;
