@@ -48,13 +48,15 @@ class BackupRun {
 
   absl::Status Walk();
   absl::Status AddEntry(const SourceEntry& source, const Entry* old);
-  absl::Status AddOther(const SourceEntry& source, const Entry* old, PendingEntry pending);
-  absl::Status AddFile(const SourceEntry& source, const Entry* old, PendingEntry pending);
-  absl::Status ReadSmall(const SourceEntry& source, PendingEntry pending);
+  absl::Status AddOther(const SourceEntry& source, const Entry* old, PendingEntry&& pending);
+  absl::Status AddFile(const SourceEntry& source, const Entry* old, PendingEntry&& pending);
+  absl::Status ReadSmall(const SourceEntry& source, PendingEntry&& pending);
   absl::Status ReadLarge(PendingEntry& pending, PreviousVersion previous);
   absl::Status ReadForLinks(PendingEntry& pending);
   absl::Status EndBundle();
 
+  absl::Status AddUnread(PendingEntry&& pending);
+  absl::StatusOr<bool> WriteFront(PendingEntry& front);
   absl::Status Drain(EntryQueue::Until until);
   absl::StatusOr<BackupResult> Finish();
 
@@ -161,14 +163,13 @@ absl::Status BackupRun::AddEntry(const SourceEntry& source, const Entry* old) {
   return AddFile(source, old, std::move(pending));
 }
 
-absl::Status BackupRun::AddOther(const SourceEntry& source, const Entry* old, PendingEntry pending) {
+absl::Status BackupRun::AddOther(const SourceEntry& source, const Entry* old, PendingEntry&& pending) {
   Entry& e = pending.entry;
   if (old && !options_.force_full && IsSameObject(*old, source.stat)) {
     e.xattrs = old->xattrs;
     e.xattr_chunk = old->xattr_chunk;
     e.symlink_target = old->symlink_target;
-    queue_.Push(std::move(pending));
-    return absl::OkStatus();
+    return AddUnread(std::move(pending));
   }
   // False: it is gone.
   auto failed = [&](std::string_view operation, const absl::Status& status) {
@@ -196,11 +197,10 @@ absl::Status BackupRun::AddOther(const SourceEntry& source, const Entry* old, Pe
     pending.source = source.directory;
     RETURN_IF_ERROR(writer_->MoveLargeAttributesAside(pending));
   }
-  queue_.Push(std::move(pending));
-  return absl::OkStatus();
+  return AddUnread(std::move(pending));
 }
 
-absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, PendingEntry pending) {
+absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, PendingEntry&& pending) {
   Entry& e = pending.entry;
   pending.link = links_.Join(source.stat);
   if (options_.force_full) old = nullptr;
@@ -215,8 +215,7 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
     if (pending.link.reads) pending.link.content->Set(e);
     // What this name already has needs no group.
     pending.link = {};
-    queue_.Push(std::move(pending));
-    return absl::OkStatus();
+    return AddUnread(std::move(pending));
   }
   pending.source = source.directory;
   if (pending.link.content && !pending.link.reads) {
@@ -229,7 +228,7 @@ absl::Status BackupRun::AddFile(const SourceEntry& source, const Entry* old, Pen
   return ReadLarge(queue_.Push(std::move(pending)), old ? base_->PreviousPieces(*old) : PreviousVersion());
 }
 
-absl::Status BackupRun::ReadSmall(const SourceEntry& source, PendingEntry pending) {
+absl::Status BackupRun::ReadSmall(const SourceEntry& source, PendingEntry&& pending) {
   const SourceStat& stat = source.stat;
   pending.small = std::make_shared<FileResult>();
   if (bundle_cutter_.file_count() > 0 && bundle_cutter_.CutBefore(stat.uid, stat.size)) RETURN_IF_ERROR(EndBundle());
@@ -263,15 +262,26 @@ absl::Status BackupRun::EndBundle() {
   return session_->pool().Add(std::exchange(open_bundle_, BundleJob()));
 }
 
+// With nothing before it, as in most of a backup without changes, it need not go through the queue.
+absl::Status BackupRun::AddUnread(PendingEntry&& pending) {
+  if (queue_.empty()) {
+    ASSIGN_OR_RETURN(bool written, WriteFront(pending));
+    if (written) return absl::OkStatus();
+  }
+  queue_.Push(std::move(pending));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> BackupRun::WriteFront(PendingEntry& front) {
+  if (!front.link.MustReadItself()) return writer_->Write(front);
+  RETURN_IF_ERROR(ReadForLinks(front));
+  return false;
+}
+
 // Into the tree, in the walk's order.
 absl::Status BackupRun::Drain(EntryQueue::Until until) {
   return queue_.Drain(
-      until,
-      [this](PendingEntry& front) -> absl::StatusOr<bool> {
-        if (!front.link.MustReadItself()) return writer_->Write(front);
-        RETURN_IF_ERROR(ReadForLinks(front));
-        return false;
-      },
+      until, [this](PendingEntry& front) { return WriteFront(front); },
       [this](const std::function<bool()>& ready) -> absl::Status {
         // The front may be in the bundle that is still open.
         RETURN_IF_ERROR(EndBundle());

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "client/backup/file_result.h"
@@ -38,8 +39,9 @@ class EntryQueue {
   explicit EntryQueue(size_t entries_max = kEntriesMax, size_t components_max = kComponentsMax)
       : entries_max_(entries_max), components_max_(components_max) {}
 
+  bool empty() const { return entries_.empty(); }
   // Stays where it is until it is finished.
-  PendingEntry& Push(PendingEntry pending);
+  PendingEntry& Push(PendingEntry&& pending);
 
   // Finishes the front; false: it has to wait.
   using Finish = absl::FunctionRef<absl::StatusOr<bool>(PendingEntry& front)>;
@@ -52,8 +54,9 @@ class EntryQueue {
 
  private:
   struct Queued {
+    Queued(PendingEntry&& entry, size_t new_components) : pending(std::move(entry)), components(new_components) {}
     PendingEntry pending;
-    size_t components = 0;  // of its directory, if no entry before has the same
+    const size_t components;  // of its directory, if no entry before has the same
   };
   bool IsFull() const { return entries_.size() > entries_max_ || components_ > components_max_; }
   absl::StatusOr<bool> FinishFront(Finish finish);
