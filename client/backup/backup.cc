@@ -93,13 +93,12 @@ absl::Status BackupRun::OpenSession() {
   options.repository = options_.repository;
   options.source = options_.source;
   options.workers = options_.workers;
-  options.pool.file_digest_key = keys_.file_digest_key;
   options.pool.compression_level = options_.compression_level;
   options.pool.cancel = &observer_.cancel;
   ASSIGN_OR_RETURN(session_, UploadSession::Open(client_, keys_.sealing, options));
   writer_ = std::make_unique<EntryWriter>(
       EntryWriter::Target{session_->pages(), session_->counters(), entries_, draft_, report_, observer_},
-      keys_.name_cut_key, keys_.file_digest_key, started_);
+      keys_.name_cut_key, started_);
   return absl::OkStatus();
 }
 
@@ -240,8 +239,8 @@ absl::Status BackupRun::ReadSmall(const SourceEntry& source, PendingEntry&& pend
 }
 
 absl::Status BackupRun::ReadLarge(PendingEntry& pending, PreviousVersion previous) {
-  pending.large = std::make_shared<LargeFileJob>(pending.source, pending.entry.name, std::move(previous), keys_.sealing,
-                                                 chunker_, options_.compression_level);
+  pending.large = std::make_shared<LargeFileJob>(pending.source, pending.entry.name, std::move(previous), chunker_,
+                                                 options_.compression_level);
   return session_->pool().Add(pending.large);
 }
 
@@ -320,7 +319,7 @@ absl::StatusOr<BackupResult> BackupRun::Finish() {
   ASSIGN_OR_RETURN(result.id, session_->Commit(manifest));
   result.core = draft_.core();
   result.statistics = draft_.statistics();
-  result.entries = root.entry_count;
+  result.entries = root.sums.entries;
   result.vanished = report_.vanished();
   result.skipped = report_.skipped();
   return result;

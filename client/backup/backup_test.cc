@@ -96,7 +96,7 @@ class BackupTest : public testing::Test {
     EXPECT_OK(manifest);
     if (!manifest.ok()) return out;
     out.sealed = manifest->sealed;
-    RemoteChunkSource source(server_.client(), TestServer::kRepository, keys.sealing);
+    RemoteChunkSource source(server_.client(), TestServer::kRepository, keys.sealing.repository);
     SnapshotReader reader(source, manifest->root, manifest->core.root_level());
     auto entries = reader.Scan(KeyRange::All());
     while (entries->Next()) {

@@ -56,14 +56,14 @@ absl::StatusOr<std::unique_ptr<BaseSnapshot>> BaseSnapshot::Open(RepositoryClien
     note("reading every file: the previous snapshot was made by another agent");
     return nullptr;
   }
-  return std::make_unique<BaseSnapshot>(std::make_unique<RemoteChunkSource>(client, repository, sealing),
+  return std::make_unique<BaseSnapshot>(std::make_unique<RemoteChunkSource>(client, repository, keys.repository),
                                         *std::move(opened));
 }
 
 BaseSnapshot::BaseSnapshot(std::unique_ptr<ChunkSource> source, OpenedManifest manifest)
     : source_(std::move(source)),
       manifest_(std::move(manifest)),
-      reader_(*source_, manifest_.root, manifest_.core.root_level()),
+      reader_(*source_, manifest_.root, manifest_.core.root_level(), SumsOf(manifest_.core)),
       entries_(reader_.Scan(KeyRange::All())) {
   for (const std::string& id : manifest_.sealed.sparse_bundles()) {
     if (auto parsed = ChunkId::FromBytes(id); parsed.ok()) sparse_bundles_.insert(*parsed);

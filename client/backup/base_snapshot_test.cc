@@ -168,8 +168,11 @@ class BaseSnapshotTest : public testing::Test {
     core.set_root_id(std::string(root.ref.id.view()));
     core.set_root_level(root.level);
     core.set_key_epoch(epoch);
-    core.set_files(entries.size());
-    auto bytes = SealManifest(core, sealed, root.ref.key, manifest_keys_, PosixIo().random);
+    core.set_files(root.sums.files);
+    core.set_directories(root.sums.directories);
+    core.set_others(root.sums.entries - root.sums.files - root.sums.directories);
+    core.set_bytes(root.sums.bytes);
+    auto bytes = SealManifest(core, sealed, root.ref, manifest_keys_, PosixIo().random);
     EXPECT_OK(bytes);
     v1::CommitSnapshotRequest commit;
     commit.set_repository(TestServer::kRepository);

@@ -37,7 +37,7 @@ absl::StatusOr<bool> EntryWriter::Write(PendingEntry& pending) {
 
 // Takes what there is of the file; true when that was the last of it.
 absl::StatusOr<bool> EntryWriter::TakeLarge(LargeFileJob& job) {
-  if (!large_) large_ = std::make_unique<LargeContent>(target_.pages, file_digest_key_);
+  if (!large_) large_ = std::make_unique<LargeContent>(target_.pages);
   std::vector<ChunkPiece> pieces;
   const bool done = job.Take(&pieces);
   for (ChunkPiece& piece : pieces) {
@@ -52,7 +52,9 @@ absl::StatusOr<bool> EntryWriter::TakeLarge(LargeFileJob& job) {
   bytes_read_ += std::min(job.bytes_read(), result.size);
   if (result.outcome == FileResult::Outcome::kStored) {
     ASSIGN_OR_RETURN(result.content, large_->content.Finish());
-    if (result.content.kind != Content::Kind::kNone) result.digest = large_->digest.Finish();
+    if (result.content.kind != Content::Kind::kNone) {
+      result.digest = large_->digest.Finish(result.size, result.holes);
+    }
   }
   large_.reset();
   return true;

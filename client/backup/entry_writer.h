@@ -33,8 +33,8 @@ class EntryWriter {
     SourceReport& report;
     BackupObserver& observer;
   };
-  EntryWriter(const Target& target, const Key256& name_cut_key, const Key256& file_digest_key, absl::Time started)
-      : target_(target), file_digest_key_(file_digest_key), started_(started), tree_(target.pages, name_cut_key) {}
+  EntryWriter(const Target& target, const Key256& name_cut_key, absl::Time started)
+      : target_(target), started_(started), tree_(target.pages, name_cut_key) {}
 
   // Finishes the entry, in the walk's order; false: it is still being read. Entries that vanished, or that cannot be
   // stored, are reported and left out.
@@ -47,7 +47,7 @@ class EntryWriter {
  private:
   // Of the large file at the front, as its pieces come.
   struct LargeContent {
-    LargeContent(PageSink& sink, const Key256& file_digest_key) : content(sink), digest(file_digest_key) {}
+    explicit LargeContent(PageSink& sink) : content(sink) {}
     ContentBuilder content;
     ChunkedFileDigest digest;
   };
@@ -56,7 +56,6 @@ class EntryWriter {
   absl::Status AddToTree(PendingEntry& pending);
 
   const Target target_;
-  const Key256 file_digest_key_;
   const absl::Time started_;
   TreeBuilder tree_;
   std::unique_ptr<LargeContent> large_;

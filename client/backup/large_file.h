@@ -19,14 +19,13 @@
 #include "client/upload/chunk_uploader.h"
 #include "core/chunking/chunker.h"
 #include "core/chunking/hints.h"
-#include "core/format/record_sealer.h"
 
 namespace holdfast {
 
 class LargeFileJob {
  public:
   LargeFileJob(std::shared_ptr<SourceDirectory> directory, std::string name, PreviousVersion previous,
-               const SealingKeys& keys, const Chunker& chunker, int level);
+               const Chunker& chunker, int level);
 
   enum class Step { kWorked, kNothingNow, kExhausted };
   // Does a piece of the work. Any worker, several at once. kExhausted: all work is handed out. Fails only for reasons
@@ -59,7 +58,6 @@ class LargeFileJob {
   const std::shared_ptr<SourceDirectory> directory_;
   const std::string name_;
   PreviousVersion previous_;  // read outside the lock while active_ > 0
-  const SealingKeys& keys_;
   const Chunker& chunker_;
   const int level_;
   std::atomic<uint64_t> bytes_read_{0};

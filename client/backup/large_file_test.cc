@@ -28,7 +28,7 @@ class LargeFileTest : public testing::Test {
     SourceEntry entry;
     while (*(*scanner)->Next(&entry) && entry.name != "f") {
     }
-    job_ = std::make_unique<LargeFileJob>(entry.directory, "f", std::move(previous), keys_, chunker_, 1);
+    job_ = std::make_unique<LargeFileJob>(entry.directory, "f", std::move(previous), chunker_, 1);
     pieces_.clear();
     for (bool done = false; !done;) {
       ASSERT_OK(job_->Run(uploader_));
@@ -39,7 +39,7 @@ class LargeFileTest : public testing::Test {
   // The stored bytes, from the records that were sent.
   std::string Stored() {
     std::string out;
-    RecordOpener opener(keys_);
+    RecordOpener opener(keys_.repository);
     for (const ChunkPiece& piece : pieces_) {
       for (size_t i = 0; i < transport_.sent.size(); ++i) {
         if (transport_.sent[i].id != piece.ref.id) continue;

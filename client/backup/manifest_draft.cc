@@ -72,7 +72,7 @@ absl::StatusOr<std::string> ManifestDraft::Seal(const Facts& facts, const Manife
   sealed_.set_platform(1);
   for (const std::string& pattern : facts.excludes) sealed_.add_excludes(TextForProto(pattern));
   statistics().set_duration_ns(absl::ToInt64Nanoseconds(facts.finished - facts.started));
-  return SealManifest(core_, sealed_, facts.root.ref.key, keys, random);
+  return SealManifest(core_, sealed_, facts.root.ref, keys, random);
 }
 
 }  // namespace holdfast

@@ -73,7 +73,7 @@ void ReadSmallFile(const BundleJob::File& file, char* out, size_t room) {
 
 }  // namespace
 
-absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256& file_digest_key, int level) {
+absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, int level) {
   ASSIGN_OR_RETURN(char* room, uploader.Room());
   size_t used = 0;
   for (BundleJob::File& file : job.files) {
@@ -88,7 +88,7 @@ absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256&
       result.content.inline_bytes.assign(bytes);
       continue;
     }
-    result.digest = SliceDigest(file_digest_key, bytes);
+    result.digest = SliceDigest(bytes);
     result.content.kind = Content::Kind::kSlice;
     result.content.offset = used;
     result.content.length = result.size;

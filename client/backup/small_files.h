@@ -24,7 +24,7 @@ struct BundleJob {
 };
 
 // Fills every file's result but its `ready` flag. Fails only for reasons of the repository or server.
-absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, const Key256& file_digest_key, int level);
+absl::Status RunBundleJob(BundleJob& job, ChunkUploader& uploader, int level);
 
 }  // namespace holdfast
 

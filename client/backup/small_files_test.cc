@@ -27,7 +27,7 @@ class SmallFilesTest : public testing::Test {
       results_[entry.name] = std::make_shared<FileResult>();
       job.files.push_back({entry.directory, entry.name, results_[entry.name]});
     }
-    RETURN_IF_ERROR(RunBundleJob(job, uploader_, Key256(), 1));
+    RETURN_IF_ERROR(RunBundleJob(job, uploader_, 1));
     return uploader_.Flush();
   }
   FileResult& Result(const std::string& name) { return *results_.at(name); }
@@ -58,7 +58,7 @@ TEST_F(SmallFilesTest, AreOneChunkInTheirOrder) {
   EXPECT_EQ(Result("a").content.offset, 0u);
   EXPECT_EQ(Result("c").content.offset, 100u);
   EXPECT_EQ(Result("c").content.length, 300u);
-  EXPECT_EQ(Result("c").digest, SliceDigest(Key256(), c));
+  EXPECT_EQ(Result("c").digest, SliceDigest(c));
   EXPECT_EQ(Result("b").content.inline_bytes, "inline");
   EXPECT_EQ(Result("b").digest, std::nullopt);
   EXPECT_EQ(Result("d").content.kind, Content::Kind::kNone);

@@ -34,7 +34,7 @@ class UploadSessionTest : public testing::Test {
     ManifestKeys keys;
     keys.repository = TestServer::Id();
     keys.agent = 1;
-    auto bytes = SealManifest(core, {}, root.key, keys, PosixIo().random);
+    auto bytes = SealManifest(core, {}, root, keys, PosixIo().random);
     EXPECT_OK(bytes);
     return bytes.value_or("");
   }

@@ -124,7 +124,7 @@ void WorkerPool::Work(UploadTransport& transport) {
     absl::Status status;
     bool exhausted = false, idle = false;
     if (bundle) {
-      status = RunBundleJob(*bundle, uploader, options_.file_digest_key, options_.compression_level);
+      status = RunBundleJob(*bundle, uploader, options_.compression_level);
       if (status.ok()) {
         for (BundleJob::File& file : bundle->files) file.result->ready.store(true, std::memory_order_release);
       }

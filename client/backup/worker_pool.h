@@ -22,7 +22,6 @@ namespace holdfast {
 class WorkerPool {
  public:
   struct Options {
-    Key256 file_digest_key;
     int compression_level = 2;
     const std::atomic<bool>* cancel = nullptr;  // looked at while waiting
   };

@@ -63,7 +63,7 @@ TEST_F(WorkerPoolTest, ReadsAndSendsWhatIsAdded) {
     ASSERT_OK(status_);
   }
   fs_.AddFile("large", std::string(400'000, 'l'));
-  auto large = std::make_shared<LargeFileJob>(Root(), "large", PreviousVersion(), keys_, chunker_, 1);
+  auto large = std::make_shared<LargeFileJob>(Root(), "large", PreviousVersion(), chunker_, 1);
   ASSERT_OK(pool_->Add(large));
   for (const auto& r : results) {
     ASSERT_OK(pool_->Wait([&] { return r->ready.load(); }));
@@ -98,7 +98,7 @@ TEST_F(WorkerPoolTest, TheFirstFailureStopsAllAndIsTheAnswerToEverything) {
   EXPECT_THAT(pool_->Wait([] { return false; }), StatusIs(absl::StatusCode::kUnavailable));
   AddSmall("f");
   EXPECT_THAT(status_, StatusIs(absl::StatusCode::kUnavailable));
-  EXPECT_THAT(pool_->Add(std::make_shared<LargeFileJob>(Root(), "f", PreviousVersion(), keys_, chunker_, 1)),
+  EXPECT_THAT(pool_->Add(std::make_shared<LargeFileJob>(Root(), "f", PreviousVersion(), chunker_, 1)),
               StatusIs(absl::StatusCode::kUnavailable));
 }
 

@@ -141,7 +141,6 @@ RestoreOptions OptionsOf(const RestoreArguments& arguments, const OpenSnapshot& 
   options.verify = arguments.verify;
   options.numeric_owner = arguments.numeric_owner;
   if (arguments.no_owner) options.owner = false;
-  options.file_digest_key = snapshot.opened.file_digest_key;
   if (!arguments.includes.empty() || !arguments.excludes.empty()) {
     auto filter = std::make_shared<PathFilter>(arguments.includes, arguments.excludes);
     options.filter = [filter](const Components& path, bool is_directory) { return filter->Match(path, is_directory); };

@@ -144,7 +144,7 @@ class VerifyRun {
       item["error"] = EscapeInvalidUtf8(StdView(opened.status().message()));
       ++damaged_;
     } else {
-      ASSIGN_OR_RETURN(VerifyResult result, verifier_.Verify(*(*opened)->reader, (*opened)->opened.file_digest_key));
+      ASSIGN_OR_RETURN(VerifyResult result, verifier_.Verify(*(*opened)->reader));
       item["entries"] = result.entries;
       item["files"] = result.files;
       item["bytes"] = result.bytes;

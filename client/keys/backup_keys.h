@@ -15,7 +15,6 @@ struct BackupKeys {
   ManifestKeys manifest;
   Key128 cut_key;
   Key256 name_cut_key;
-  Key256 file_digest_key;
   ChunkerParams chunker;
 };
 

@@ -68,7 +68,7 @@ class KeysTest : public testing::Test {
     core.set_sequence(1);
     core.set_root_id(std::string(32, 'i'));
     core.set_key_epoch(keys.sealing.epoch);
-    auto bytes = SealManifest(core, {}, RepeatedKey(7), keys.manifest, io_.random);
+    auto bytes = SealManifest(core, {}, ChunkRef{{}, RepeatedKey(7), {}}, keys.manifest, io_.random);
     EXPECT_OK(bytes.status());
     return *bytes;
   }
@@ -198,7 +198,6 @@ TEST_F(KeysTest, AgentAndOwnerMakeTheSameKeysForTheSameMachine) {
   EXPECT_EQ(a->manifest.agent_reader_key, b->manifest.agent_reader_key);
   EXPECT_EQ(a->cut_key, b->cut_key);
   EXPECT_EQ(a->name_cut_key, b->name_cut_key);
-  EXPECT_EQ(a->file_digest_key, b->file_digest_key);
 }
 
 TEST_F(KeysTest, AgentsShareDataKeysAndNotTreeKeys) {
@@ -224,12 +223,11 @@ TEST_F(KeysTest, AgentOpensItsOwnSnapshotsOnlyAndTheOwnerAll) {
   const ManifestId id = ManifestIdOf(manifest);
   auto own = (*Agent("a"))->OpenSnapshot(manifest, id);
   ASSERT_OK(own.status());
-  EXPECT_EQ(own->sealing.tree_key, keys->sealing.tree_key);
-  EXPECT_EQ(own->file_digest_key, keys->file_digest_key);
+  EXPECT_EQ(own->manifest.root.key, RepeatedKey(7));
   EXPECT_EQ((*Agent("b"))->OpenSnapshot(manifest, id).status().code(), absl::StatusCode::kPermissionDenied);
   auto owner = (*Owner("c"))->OpenSnapshot(manifest, id);
   ASSERT_OK(owner.status());
-  EXPECT_EQ(owner->sealing.tree_key, keys->sealing.tree_key);
+  EXPECT_EQ(owner->manifest.root.key, RepeatedKey(7));
 }
 
 TEST_F(KeysTest, ManifestOfAnotherSnapshotIsRefused) {

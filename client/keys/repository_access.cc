@@ -148,8 +148,7 @@ std::optional<Key256> RepositoryAccess::MacKey(uint32_t agent) const {
   return std::nullopt;
 }
 
-absl::StatusOr<SealingKeys> RepositoryAccess::MakeSealingKeys(uint32_t agent, uint32_t epoch,
-                                                              Key256* file_digest_key) const {
+absl::StatusOr<SealingKeys> RepositoryAccess::MakeSealingKeys(uint32_t agent, uint32_t epoch) const {
   Key256 dedup_secret;
   if (owner_) {
     const KeyringEpoch* found = owner_->keyring.FindEpoch(epoch);
@@ -174,14 +173,13 @@ absl::StatusOr<SealingKeys> RepositoryAccess::MakeSealingKeys(uint32_t agent, ui
   sealing.data_key = keys.data_chunk_key();
   sealing.tree_key = keys.TreeChunkKey(*reader_key, agent);
   sealing.nonce_key = keys.nonce_key();
-  *file_digest_key = keys.file_digest_key();
   return sealing;
 }
 
 absl::StatusOr<BackupKeys> RepositoryAccess::MakeBackupKeys() {
   RETURN_IF_ERROR(Enrol());
   BackupKeys out;
-  ASSIGN_OR_RETURN(out.sealing, MakeSealingKeys(agent_->agent_number, agent_->epoch, &out.file_digest_key));
+  ASSIGN_OR_RETURN(out.sealing, MakeSealingKeys(agent_->agent_number, agent_->epoch));
   out.manifest.aead = settings_.aead;
   out.manifest.repository = settings_.repository;
   out.manifest.agent = agent_->agent_number;
@@ -204,8 +202,6 @@ absl::StatusOr<RepositoryAccess::Snapshot> RepositoryAccess::OpenSnapshot(std::s
   ASSIGN_OR_RETURN(out.manifest, OpenManifest(
                                      manifest_bytes, settings_.repository, settings_.aead,
                                      [this](uint32_t agent) { return ReaderKey(agent); }, MacKey(parsed.core.agent())));
-  ASSIGN_OR_RETURN(out.sealing,
-                   MakeSealingKeys(out.manifest.core.agent(), out.manifest.core.key_epoch(), &out.file_digest_key));
   return out;
 }
 

@@ -55,8 +55,6 @@ class RepositoryAccess {
   // here.
   struct Snapshot {
     OpenedManifest manifest;
-    SealingKeys sealing;  // opens its chunks
-    Key256 file_digest_key;
   };
   absl::StatusOr<Snapshot> OpenSnapshot(std::string_view manifest_bytes, const ManifestId& id) const;
 
@@ -71,7 +69,7 @@ class RepositoryAccess {
   absl::Status Enrol();  // owner: fills in agent_
   std::optional<Key256> ReaderKey(uint32_t agent) const;
   std::optional<Key256> MacKey(uint32_t agent) const;
-  absl::StatusOr<SealingKeys> MakeSealingKeys(uint32_t agent, uint32_t epoch, Key256* file_digest_key) const;
+  absl::StatusOr<SealingKeys> MakeSealingKeys(uint32_t agent, uint32_t epoch) const;
 
   RepositoryClient& client_;
   const Place place_;

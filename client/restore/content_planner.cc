@@ -49,7 +49,7 @@ void ContentPlanner::Plan(const DirRef& dir, const Entry& entry, Metadata metada
   task.link = link;
   task.replace = replace;
   const bool has_chunk = content.kind != Content::Kind::kNone && content.kind != Content::Kind::kInline;
-  if (has_chunk && run_.options.verify && run_.options.file_digest_key.has_value()) task.digest = entry.digest;
+  if (has_chunk && run_.options.verify) task.digest = entry.digest;
   uint64_t length = entry.size;
   absl::Status status;
   if (!entry.holes.empty()) {
@@ -97,7 +97,7 @@ absl::Status ContentPlanner::WindowPieces(const Entry& entry, const std::shared_
                                           uint64_t length) {
   uint64_t planned = 0;
   std::optional<ChunkedFileDigest> digest;
-  if (file->task.digest.has_value()) digest.emplace(*run_.options.file_digest_key);
+  if (file->task.digest.has_value()) digest.emplace();
   const uint64_t attribute_bytes = AttributeBytes(entry);
   RETURN_IF_ERROR(input_.ForEachPiece(entry.content, [&](const ChunkPiece& piece) -> absl::Status {
     if (run_.stopping()) return absl::CancelledError("stopping");
@@ -111,7 +111,7 @@ absl::Status ContentPlanner::WindowPieces(const Entry& entry, const std::shared_
     return absl::OkStatus();
   }));
   if (planned != length) return Contradiction();
-  if (digest.has_value() && digest->Finish() != *file->task.digest) {
+  if (digest.has_value() && digest->Finish(entry.size, entry.holes) != *file->task.digest) {
     return absl::DataLossError("the chunks are not those that the digest was made of");
   }
   return absl::OkStatus();

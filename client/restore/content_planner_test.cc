@@ -210,7 +210,6 @@ TEST_F(ContentPlannerTest, ALengthThatWrapsIsDamage) {
 
 TEST_F(ContentPlannerTest, ADigestOfOtherChunksIsDamage) {
   options_.verify = true;
-  options_.file_digest_key = snapshot_.digest_key;
   for (const std::string suffix : {"", "-listed"}) {
     Plan(snapshot_.PutChunked("right" + suffix, {"one", "two"}, 0644, !suffix.empty()));
     Entry& wrong = snapshot_.PutChunked("wrong" + suffix, {"one", "two"}, 0644, !suffix.empty());
@@ -233,7 +232,6 @@ TEST_F(ContentPlannerTest, ADigestOfOtherChunksIsDamage) {
 }
 
 TEST_F(ContentPlannerTest, TheDigestOfASliceIsForWhoFetchesIt) {
-  options_.file_digest_key = snapshot_.digest_key;
   for (bool verify : {false, true}) {
     options_.verify = verify;
     Plan(snapshot_.PutInBundle(verify ? "checked" : "unchecked", "content"));
@@ -242,7 +240,7 @@ TEST_F(ContentPlannerTest, TheDigestOfASliceIsForWhoFetchesIt) {
     for (const auto& chunk : batch->chunks) {
       ASSERT_EQ(chunk->slices.size(), 2u);
       EXPECT_EQ(chunk->slices[0].digest, std::nullopt);
-      EXPECT_EQ(chunk->slices[1].digest, SliceDigest(snapshot_.digest_key, "content"));
+      EXPECT_EQ(chunk->slices[1].digest, SliceDigest("content"));
     }
   }
 }

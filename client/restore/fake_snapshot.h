@@ -78,14 +78,12 @@ class FakeSnapshot : public RestoreInput, public ChunkSource {
   Entry& PutChunked(std::string_view path, const std::vector<std::string>& pieces, uint32_t mode = 0644,
                     bool as_list = false) {
     Entry& e = Put(path, EntryType::kFile, mode);
-    ChunkedFileDigest digest(digest_key);
     std::vector<ChunkPiece> list;
     for (const std::string& piece : pieces) {
       list.push_back({AddChunk(piece), piece.size()});
       e.size += piece.size();
-      digest.Add(list.back());
     }
-    e.digest = digest.Finish();
+    e.digest = ChunkedDigest(list, e);
     e.content.kind = as_list ? Content::Kind::kList : Content::Kind::kChunks;
     if (as_list) {
       e.content.ref = AddChunk(std::string("list of ") + std::string(path));
@@ -95,7 +93,20 @@ class FakeSnapshot : public RestoreInput, public ChunkSource {
     }
     return e;
   }
-  FileDigest DigestOf(std::string_view content) const { return SliceDigest(digest_key, content); }
+  // Makes room for holes: they are in the size and in the digest.
+  void SetHoles(Entry& e, std::vector<Hole> holes) {
+    e.holes = std::move(holes);
+    for (const Hole& hole : e.holes) {
+      if (IsLargeHole(hole.length)) e.size += hole.length;
+    }
+    e.digest = ChunkedDigest(e.content.chunks, e);
+  }
+  static FileDigest ChunkedDigest(const std::vector<ChunkPiece>& pieces, const Entry& e) {
+    ChunkedFileDigest digest;
+    for (const ChunkPiece& piece : pieces) digest.Add(piece);
+    return digest.Finish(e.size, e.holes);
+  }
+  FileDigest DigestOf(std::string_view content) const { return SliceDigest(content); }
 
   // RestoreInput.
   absl::StatusOr<Entry> LookupPath(const Components& path) override {
@@ -153,7 +164,6 @@ class FakeSnapshot : public RestoreInput, public ChunkSource {
   std::function<void()> after_chunk;
   std::function<void(const Entry&)> before_entry;
   std::atomic<int> chunks_fetched{0};
-  Key256 digest_key{std::array<uint8_t, 32>{42}};
 
  private:
   class Iterator : public EntryIterator {

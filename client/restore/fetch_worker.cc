@@ -71,7 +71,7 @@ absl::StatusOr<std::string_view> FetchWorker::SliceOf(const SliceTask& task, std
     return absl::DataLossError("the entry points behind the end of its bundle");
   }
   const std::string_view content = bundle.substr(task.offset, task.length);
-  if (task.digest.has_value() && SliceDigest(*run_.options.file_digest_key, content) != *task.digest) {
+  if (task.digest.has_value() && SliceDigest(content) != *task.digest) {
     return absl::DataLossError("the content is not what the digest was made of");
   }
   return content;

@@ -40,7 +40,6 @@ OpenedChunk Data(std::string bytes) {
 class FetchWorkerTest : public TargetTest {
  protected:
   void SetUp() override {
-    options_.file_digest_key = Key256{std::array<uint8_t, 32>{7}};
     Open();
     links_.emplace(*run_, *directories_, *files_, 1 << 20);
     writer_.emplace(*run_, *directories_, *files_, *links_, nullptr);
@@ -144,8 +143,8 @@ TEST_F(FetchWorkerTest, ASliceBehindOrOverTheEndOfItsBundleIsDamage) {
 
 TEST_F(FetchWorkerTest, ContentOfAnotherDigestIsDamage) {
   WantedChunk& bundle = Want();
-  AddSlice(bundle, "right", 0, 3).digest = SliceDigest(*options_.file_digest_key, "012");
-  AddSlice(bundle, "wrong", 3, 3).digest = SliceDigest(*options_.file_digest_key, "012");
+  AddSlice(bundle, "right", 0, 3).digest = SliceDigest("012");
+  AddSlice(bundle, "wrong", 3, 3).digest = SliceDigest("012");
   source_.script = [](ChunkSink& sink) { return sink.OnChunk(0, Data("012345")); };
   Work();
   EXPECT_THAT(Lost(), ElementsAre("/in/wrong: fetch"));

@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 
-#include "core/crypto/types.h"
 #include "core/tree/entry.h"
 
 namespace holdfast {
@@ -43,8 +42,6 @@ struct RestoreOptions {
   bool sparse = true;  // false: blocks of holes are allocated
   // Afterwards: flush the target to disk, drop it from the page cache and compare every file with what was written.
   bool verify = false;
-  // With `verify` and this key, contents are also checked against the digests in the entries (kRepository if wrong).
-  std::optional<Key256> file_digest_key;
   // Path in the snapshot, from its root. Empty: everything.
   std::function<FilterResult(const Components& path, bool is_directory)> filter;
   int threads = 3;                      // 1..64

@@ -369,8 +369,8 @@ TEST_F(RestoreTest, RestoresHoles) {
   auto pieces = Pieces(2, 64 << 10);
   Entry& e = snapshot_.PutChunked("sparse", {pieces[0], std::string(8192, '\0') + pieces[1]});
   // Data, a large hole, a small hole of 8 KiB, data, a large hole to the end.
-  e.holes = {{64 << 10, 4 * kMiB}, {(64 << 10) + 4 * kMiB, 8192}, {(64 << 10) * 2 + 4 * kMiB + 8192, 16 * kMiB}};
-  e.size += 20 * kMiB;
+  snapshot_.SetHoles(
+      e, {{64 << 10, 4 * kMiB}, {(64 << 10) + 4 * kMiB, 8192}, {(64 << 10) * 2 + 4 * kMiB + 8192, 16 * kMiB}});
   Entry& only = snapshot_.Put("hole", EntryType::kFile, 0644);
   only.size = 1ull << 40;
   only.holes = {{0, 1ull << 40}};
@@ -792,7 +792,6 @@ TEST_F(RestoreTest, VerifyCatchesWhatChangedAfterItWasWritten) {
   sparse.size = 4 * kMiB;
   sparse.holes = {{0, 4 * kMiB}};
   options_.verify = true;
-  options_.file_digest_key = snapshot_.digest_key;
   RestoreStats stats = RestoreAll();
   EXPECT_THAT(observer_->problems, IsEmpty()) << observer_->Describe();
   EXPECT_EQ(stats.verified, 6u);
@@ -823,7 +822,6 @@ TEST_F(RestoreTest, VerifyChecksContentAgainstTheDigestsOfTheEntries) {
   snapshot_.EndBundle();
   snapshot_.PutChunked("large", Pieces(10, 1 << 20)).digest->at(0) ^= 1;
   options_.verify = true;
-  options_.file_digest_key = snapshot_.digest_key;
   RestoreAll();
   EXPECT_THAT(RepositoryErrors(), UnorderedElementsAre("/slice", "/large"));
   EXPECT_THAT(List(""), ElementsAre("good"));
@@ -991,9 +989,7 @@ TEST_F(RestoreTest, SeveralAtOnceInOneProcessEachDoWhatTheyWereAsked) {
   }
   snapshot_.PutInBundle("there", "new");
   snapshot_.EndBundle();
-  Entry& holes = snapshot_.PutChunked("holes", {"0123456789"});
-  holes.holes = {{5, kHole}};
-  holes.size += kHole;
+  snapshot_.SetHoles(snapshot_.PutChunked("holes", {"0123456789"}), {{5, kHole}});
   const std::vector<std::string> large = Pieces(12, 1 << 20);
   snapshot_.PutChunked("large", large);
   // None goes on before all are in the middle.
@@ -1021,7 +1017,6 @@ TEST_F(RestoreTest, SeveralAtOnceInOneProcessEachDoWhatTheyWereAsked) {
   };
   runs[2].options.overwrite = OverwriteMode::kNever;
   runs[2].options.verify = true;
-  runs[2].options.file_digest_key = snapshot_.digest_key;
   std::vector<std::thread> threads;
   for (Run& run : runs) {
     threads.emplace_back([&] { run.stats = Restore(snapshot_, {}, run.options, run.observer); });

@@ -14,7 +14,7 @@ absl::Status Malformed() { return absl::InternalError("the server sent a malform
 }  // namespace
 
 struct RemoteChunkSource::Reader {
-  Reader(std::unique_ptr<RecordStream> s, const SealingKeys& keys) : stream(std::move(s)), opener(keys) {}
+  Reader(std::unique_ptr<RecordStream> s, const RepositoryId& repository) : stream(std::move(s)), opener(repository) {}
   std::unique_ptr<RecordStream> stream;
   RecordOpener opener;
 };
@@ -91,8 +91,8 @@ class RemoteChunkSource::Answers : public RecordSink {
   bool is_last_ = false;
 };
 
-RemoteChunkSource::RemoteChunkSource(RepositoryClient& client, std::string repository, const SealingKeys& keys)
-    : client_(client), repository_(std::move(repository)), keys_(keys) {}
+RemoteChunkSource::RemoteChunkSource(RepositoryClient& client, std::string repository, const RepositoryId& id)
+    : client_(client), repository_(std::move(repository)), id_(id) {}
 
 RemoteChunkSource::~RemoteChunkSource() = default;
 
@@ -105,7 +105,7 @@ absl::Status RemoteChunkSource::Fetch(absl::Span<const ChunkRef> refs, ChunkSink
       idle_.pop_back();
     }
   }
-  if (!reader) reader = std::make_unique<Reader>(client_.NewRecordStream(), keys_);
+  if (!reader) reader = std::make_unique<Reader>(client_.NewRecordStream(), id_);
   for (size_t i = 0; i < refs.size(); i += kIdsPerQuestion) {
     // An error leaves the stream in the middle of an answer: it is not used again.
     RETURN_IF_ERROR(FetchPart(*reader, refs.subspan(i, kIdsPerQuestion), i, sink));

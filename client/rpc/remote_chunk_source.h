@@ -17,8 +17,8 @@ namespace holdfast {
 
 class RemoteChunkSource : public ChunkSource {
  public:
-  // `keys` of the agent whose snapshot is read. Both borrowed.
-  RemoteChunkSource(RepositoryClient& client, std::string repository, const SealingKeys& keys);
+  // `repository`: its name at the server, whose id is `id`. `client` is borrowed.
+  RemoteChunkSource(RepositoryClient& client, std::string repository, const RepositoryId& id);
   ~RemoteChunkSource() override;
   // INTERNAL: the server's answer is not one to the question.
   absl::Status Fetch(absl::Span<const ChunkRef> refs, ChunkSink& sink) override;
@@ -30,7 +30,7 @@ class RemoteChunkSource : public ChunkSource {
 
   RepositoryClient& client_;
   const std::string repository_;
-  const SealingKeys& keys_;
+  const RepositoryId id_;
   absl::Mutex mu_;
   std::vector<std::unique_ptr<Reader>> idle_ ABSL_GUARDED_BY(mu_);
 };

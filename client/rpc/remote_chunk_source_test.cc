@@ -68,7 +68,7 @@ class RemoteChunkSourceTest : public testing::Test {
   TestServer server_;
   const SealingKeys keys_ = TestServer::Keys();
   ScriptedClient client_{server_.registry()};
-  RemoteChunkSource source_{client_, "r", keys_};
+  RemoteChunkSource source_{client_, "r", keys_.repository};
   Collector sink_;
 };
 

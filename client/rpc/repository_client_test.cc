@@ -94,7 +94,7 @@ class RepositoryClientTest : public testing::TestWithParam<Way> {
     ManifestKeys keys;
     keys.repository = TestServer::Id();
     keys.agent = 1;
-    auto bytes = SealManifest(core, {}, root.key, keys, PosixIo().random);
+    auto bytes = SealManifest(core, {}, root, keys, PosixIo().random);
     EXPECT_OK(bytes);
     v1::CommitSnapshotRequest request;
     request.set_repository(kRepository);
@@ -425,7 +425,7 @@ TEST_P(RepositoryClientTest, ReadingFailsAsAWholeOnlyForTheWholeQuestion) {
 
 TEST_P(RepositoryClientTest, ChunksComeOpenedThroughAChunkSource) {
   Snapshot("page", "s", {Record("data")});
-  RemoteChunkSource source(client(), kRepository, keys_);
+  RemoteChunkSource source(client(), kRepository, keys_.repository);
   auto chunk = FetchOne(source, Ref("data"));
   ASSERT_OK(chunk);
   EXPECT_EQ(chunk->plaintext, "data");

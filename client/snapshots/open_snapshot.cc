@@ -26,9 +26,10 @@ absl::StatusOr<std::unique_ptr<OpenSnapshot>> OpenListedSnapshot(RepositoryClien
   if (out->opened.manifest.core.SerializeAsString() != listed.core.SerializeAsString()) {
     return absl::DataLossError(absl::StrCat("snapshot ", ShortId(id), " is not what the server's list says of it"));
   }
-  out->source = std::make_unique<RemoteChunkSource>(client, repository, out->opened.sealing);
+  out->source = std::make_unique<RemoteChunkSource>(client, repository, access.repository());
   out->reader =
-      std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root, out->opened.manifest.core.root_level());
+      std::make_unique<SnapshotReader>(*out->source, out->opened.manifest.root, out->opened.manifest.core.root_level(),
+                                       SumsOf(out->opened.manifest.core));
   return out;
 }
 

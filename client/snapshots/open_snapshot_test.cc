@@ -55,7 +55,8 @@ class OpenSnapshotTest : public testing::Test {
     out.core.set_key_epoch(keys->sealing.epoch);
     pb::ManifestSealed sealed;
     sealed.set_root_path(root_path);
-    absl::StatusOr<std::string> bytes = SealManifest(out.core, sealed, RepeatedKey(7), keys->manifest, io_.random);
+    absl::StatusOr<std::string> bytes =
+        SealManifest(out.core, sealed, ChunkRef{{}, RepeatedKey(7), {}}, keys->manifest, io_.random);
     EXPECT_OK(bytes.status());
     out.id = ManifestIdOf(*bytes);
     server_.manifests[HexEncode(out.id.view())] = *bytes;

@@ -22,7 +22,7 @@ namespace holdfast {
 // Thread-safe.
 class SealVerifier {
  public:
-  explicit SealVerifier(const SealingKeys& keys) : opener_(keys) {}
+  explicit SealVerifier(const SealingKeys& keys) : opener_(keys.repository) {}
   absl::Status Check(const ChunkRef& ref, std::string_view record) {
     absl::MutexLock lock(&mu_);
     return opener_.Open(ref, record).status();

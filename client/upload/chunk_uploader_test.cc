@@ -55,7 +55,7 @@ TEST_F(ChunkUploaderTest, SendsWhatTheServerLacksAndOnlyThat) {
   EXPECT_EQ(counters_.chunks_known, 1u);
   EXPECT_EQ(counters_.plaintext_offered, 7u);
   EXPECT_EQ(counters_.bytes_sent, transport_.records[0].size() + transport_.records[1].size());
-  RecordOpener opener(keys_);
+  RecordOpener opener(keys_.repository);
   auto opened = opener.Open(b, transport_.records[1]);
   ASSERT_OK(opened);
   EXPECT_EQ(opened->plaintext, "b");
@@ -120,8 +120,7 @@ TEST_F(ChunkUploaderTest, SmallRecordsShareMessages) {
 
 TEST_F(ChunkUploaderTest, ASampleIsOpenedAgainBeforeItIsSent) {
   SealingKeys others = keys_;
-  others.nonce_key.MutableBytes()[3] ^= 1;
-  others.data_key.MutableBytes()[3] ^= 1;
+  others.repository.bytes[3] ^= 1;
   SealVerifier broken(others);  // as if memory were bad
   ChunkUploader uploader(transport_, keys_, offered_, broken, counters_);
   ASSERT_OK(uploader.Room());

@@ -55,7 +55,7 @@ TEST_F(PageUploaderTest, SendsPagesChildrenBeforeParents) {
   EXPECT_EQ(transport_.sent[1].type, ChunkType::kTree);
   EXPECT_THAT(transport_.questions, SizeIs(1)) << "a child that goes along is not asked for";
   EXPECT_EQ(counters_.chunks_new, 2u);
-  RecordOpener opener(keys_);
+  RecordOpener opener(keys_.repository);
   auto opened = opener.Open(parent, transport_.records[1]);
   ASSERT_OK(opened);
   EXPECT_EQ(opened->plaintext, "parent");

@@ -35,7 +35,7 @@ class MemorySnapshot : public PageSink, public ChunkSource {
     hash.Update(bytes);
     ChunkRef ref;
     hash.Finish(ref.id.bytes.data(), ref.id.bytes.size());
-    ref.key = digest_key;
+    ref.key = some_key;
     chunks[ref.id] = {type, std::move(bytes), std::move(children)};
     return ref;
   }
@@ -68,14 +68,14 @@ class MemorySnapshot : public PageSink, public ChunkSource {
     out.content.ref = bundle;
     out.content.offset = offset;
     out.content.length = bytes.size();
-    out.digest = SliceDigest(digest_key, bytes);
+    out.digest = SliceDigest(bytes);
     return out;
   }
-  // More than 64 pieces become lists.
-  Entry Chunked(std::string name, const std::vector<std::string>& pieces) {
+  // More than 64 pieces become lists. The pieces are the file without its `holes`.
+  Entry Chunked(std::string name, const std::vector<std::string>& pieces, std::vector<Hole> holes = {}) {
     Entry out = File(std::move(name), 0);
     ContentBuilder builder(*this);
-    ChunkedFileDigest digest(digest_key);
+    ChunkedFileDigest digest;
     for (const std::string& bytes : pieces) {
       const ChunkPiece piece{AddChunk(bytes), bytes.size()};
       digest.Add(piece);
@@ -85,12 +85,14 @@ class MemorySnapshot : public PageSink, public ChunkSource {
     absl::StatusOr<Content> content = builder.Finish();
     EXPECT_OK(content.status());
     out.content = *std::move(content);
-    out.digest = digest.Finish();
+    for (const Hole& hole : holes) out.size += hole.length;
+    out.holes = std::move(holes);
+    out.digest = digest.Finish(out.size, out.holes);
     return out;
   }
 
   std::unique_ptr<SnapshotReader> Build() {
-    TreeBuilder builder(*this, digest_key);
+    TreeBuilder builder(*this, some_key);
     for (const auto& [key, item] : entries) EXPECT_OK(builder.Add(item.first, item.second));
     absl::StatusOr<TreeRoot> root = builder.Finish();
     EXPECT_OK(root.status());
@@ -108,7 +110,7 @@ class MemorySnapshot : public PageSink, public ChunkSource {
       if (auto it = chunks.find(refs[i].id); it != chunks.end()) {
         opened = OpenedChunk{it->second.type, it->second.plaintext, it->second.children};
       }
-      if (opened.ok() && !(refs[i].key == digest_key)) opened = absl::DataLossError("the key is of another chunk");
+      if (opened.ok() && !(refs[i].key == some_key)) opened = absl::DataLossError("the key is of another chunk");
       if (damaged.contains(refs[i].id)) opened = absl::DataLossError("the chunk is damaged");
       if (auto it = refused.find(refs[i].id); it != refused.end()) opened = it->second;
       {
@@ -126,7 +128,7 @@ class MemorySnapshot : public PageSink, public ChunkSource {
     return fetched[ref.id];
   }
 
-  Key256 digest_key{std::array<uint8_t, 32>{42}};
+  Key256 some_key{std::array<uint8_t, 32>{42}};
   std::map<std::string, std::pair<Components, Entry>> entries;
   std::map<ChunkId, OwnedChunk> chunks;
   std::vector<ChunkRef> pages;  // and lists

@@ -49,10 +49,9 @@ struct Verifier::Batch {
 
 // One call of Verify.
 struct Verifier::Run {
-  Run(const SnapshotReader& s, const Key256& key) : snapshot(s), digest_key(key) {}
+  explicit Run(const SnapshotReader& s) : snapshot(s) {}
 
   const SnapshotReader& snapshot;
-  const Key256& digest_key;
   VerifyResult result;  // of the planning thread, but for damaged_files
   std::atomic<uint64_t> damaged_files{0};
   Batch batch;  // being filled
@@ -126,7 +125,7 @@ void Verifier::Check(Run& run, Job& job, const absl::StatusOr<OpenedChunk>& chun
       continue;
     }
     if (use.digest) {
-      if (SliceDigest(run.digest_key, chunk->plaintext.substr(use.offset, use.length)) != *use.digest) {
+      if (SliceDigest(chunk->plaintext.substr(use.offset, use.length)) != *use.digest) {
         Fail(run, *use.file, absl::DataLossError("the content is not what its digest was made of"));
         continue;
       }
@@ -254,7 +253,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
       break;
   }
   uint64_t planned = 0;
-  ChunkedFileDigest digest(run.digest_key);
+  ChunkedFileDigest digest;
   absl::Status transport;
   absl::Status status = run.snapshot.ForEachPiece(content, [&](const ChunkPiece& piece) -> absl::Status {
     planned += piece.length;
@@ -266,7 +265,7 @@ absl::Status Verifier::AddFile(Run& run, const Entry& original, const Components
   RETURN_IF_ERROR(transport);
   if (!status.ok() && !IsOfTheObject(status)) return status;
   if (status.ok() && planned != length) status = contradiction;
-  if (status.ok() && entry->digest && digest.Finish() != *entry->digest) {
+  if (status.ok() && entry->digest && digest.Finish(entry->size, entry->holes) != *entry->digest) {
     status = absl::DataLossError("the chunks are not those that the digest was made of");
   }
   if (!status.ok()) Fail(run, *file, status);
@@ -299,8 +298,8 @@ absl::Status Verifier::Plan(Run& run) {
   return Push(run);
 }
 
-absl::StatusOr<VerifyResult> Verifier::Verify(const SnapshotReader& snapshot, const Key256& file_digest_key) {
-  Run run(snapshot, file_digest_key);
+absl::StatusOr<VerifyResult> Verifier::Verify(const SnapshotReader& snapshot) {
+  Run run(snapshot);
   std::vector<std::unique_ptr<Thread>> threads;
   threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {

@@ -40,7 +40,7 @@ class Verifier {
 
   // Damage is a problem and not an error. Errors: whatever says nothing about the snapshot (the server cannot be
   // reached, refuses or makes no sense); CANCELLED.
-  absl::StatusOr<VerifyResult> Verify(const SnapshotReader& snapshot, const Key256& file_digest_key);
+  absl::StatusOr<VerifyResult> Verify(const SnapshotReader& snapshot);
 
   // Over all snapshots, readable at any time.
   std::atomic<uint64_t> files_done{0}, bytes_done{0}, chunks_fetched{0}, chunk_bytes_fetched{0};

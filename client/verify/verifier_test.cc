@@ -28,7 +28,7 @@ class VerifierTest : public testing::Test {
   absl::StatusOr<VerifyResult> Verify() {
     problems_.clear();
     const std::unique_ptr<SnapshotReader> reader = snapshot_.Build();
-    return verifier_.Verify(*reader, snapshot_.digest_key);
+    return verifier_.Verify(*reader);
   }
   // The message about the only file of a snapshot that has `entry`.
   std::string ProblemOf(Entry entry) {
@@ -67,9 +67,7 @@ TEST_F(VerifierTest, ASoundSnapshotIsCountedAndNothingIsNamed) {
   Entry list = snapshot_.Chunked("list", many);
   ASSERT_EQ(list.content.kind, Content::Kind::kList);
   snapshot_.Put({}, list);
-  Entry sparse = snapshot_.Chunked("sparse", {"data"});
-  sparse.size = 4 + kMiB;
-  sparse.holes = {{4, kMiB}};
+  const Entry sparse = snapshot_.Chunked("sparse", {"data"}, {{4, kMiB}});
   snapshot_.Put({}, sparse);
   Entry link = snapshot_.File("link", 0);
   link.type = EntryType::kSymlink;
@@ -109,7 +107,7 @@ TEST_F(VerifierTest, AMissingChunkIsDamage) {
 
 TEST_F(VerifierTest, ContentThatIsNotWhatItsDigestWasMadeOfIsDamage) {
   Entry slice = snapshot_.Slice("file", snapshot_.AddChunk("one"), 0, "one");
-  slice.digest = SliceDigest(snapshot_.digest_key, "two");
+  slice.digest = SliceDigest("two");
   EXPECT_THAT(ProblemOf(slice), HasSubstr("digest"));
   Entry chunked = snapshot_.Chunked("file", {"aaaa", "bb"});
   chunked.digest = snapshot_.Chunked("file", {"bb", "aaaa"}).digest;
@@ -190,7 +188,7 @@ TEST_F(VerifierTest, TheKeyIsPartOfWhatNamesAChunk) {
     problems_.clear();
     Verifier verifier = NewVerifier();
     for (MemorySnapshot* snapshot : {right_first ? &right : &wrong, right_first ? &wrong : &right}) {
-      ASSERT_OK(verifier.Verify(*snapshot->Build(), snapshot->digest_key));
+      ASSERT_OK(verifier.Verify(*snapshot->Build()));
     }
     EXPECT_THAT(problems_, only_wrong_ones) << "one after the other, right first: " << right_first;
   }
@@ -282,7 +280,7 @@ TEST_F(VerifierTest, AServerThatWentAwayIsNoDamage) {
       problems_.clear();
       Verifier fresh = NewVerifier();
       const std::unique_ptr<SnapshotReader> reader = snapshot_.Build();
-      EXPECT_THAT(fresh.Verify(*reader, snapshot_.digest_key), StatusIs(code, "gone"));
+      EXPECT_THAT(fresh.Verify(*reader), StatusIs(code, "gone"));
       EXPECT_THAT(problems_, IsEmpty()) << absl::StatusCodeToString(code);
     }
   }

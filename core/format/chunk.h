@@ -14,19 +14,24 @@ namespace holdfast {
 
 enum class ChunkType : uint8_t { kData = 1, kTree = 2 };
 
-// What a parent keeps of a chunk: its name, and the key that opens it.
+// What a chunk is: BLAKE3 of its type, its children and its plaintext, without a key. Who knows it can confirm a guess,
+// so it leaves a client only sealed: no log, metric or report has it.
+using ContentDigest = FixedId<struct ContentDigestTag, 32>;
+
+// What a parent keeps of a chunk: its name, the key that opens it, and what must come out.
 struct ChunkRef {
   ChunkId id;
   Key256 key;
-  bool operator==(const ChunkRef& o) const { return id == o.id && key == o.key; }
-  // Of the id alone: honest references to one id have one key.
+  ContentDigest digest;
+  bool operator==(const ChunkRef& o) const { return id == o.id && key == o.key && digest == o.digest; }
+  // Of the id alone: honest references to one id have one key and one digest.
   template <typename H>
   friend H AbslHashValue(H h, const ChunkRef& ref) {
     return H::combine(std::move(h), ref.id);
   }
 };
 
-// A chunk after opening: decrypted, decompressed, its id and key recomputed and found right.
+// A chunk after opening: decrypted, decompressed, and its content digest found right.
 struct OpenedChunk {
   ChunkType type = ChunkType::kData;
   std::string_view plaintext;          // valid as long as the opener says

@@ -24,6 +24,27 @@ Digest ManifestMac(const Key256& key, std::string_view core) {
   return mac.Finish();
 }
 
+// The secret part of a reference as stanzas wrap it: content key, content digest.
+class Reference {
+ public:
+  static constexpr size_t kSizeInBytes = Key256::kSizeInBytes + ContentDigest::kSizeInBytes;
+  explicit Reference(const ChunkRef& ref) {
+    std::memcpy(bytes_.MutableBytes(), ref.key.ExposeBytes(), Key256::kSizeInBytes);
+    std::memcpy(bytes_.MutableBytes() + Key256::kSizeInBytes, ref.digest.bytes.data(), ContentDigest::kSizeInBytes);
+  }
+  std::string_view view() const { return bytes_.ExposeView(); }
+  // `bytes` are kSizeInBytes. The id is left open.
+  static ChunkRef Decode(std::string_view bytes) {
+    ChunkRef ref;
+    ref.key = Key256(reinterpret_cast<const uint8_t*>(bytes.data()));
+    std::memcpy(ref.digest.bytes.data(), bytes.data() + Key256::kSizeInBytes, ContentDigest::kSizeInBytes);
+    return ref;
+  }
+
+ private:
+  FixedSecret<struct ReferenceTag, kSizeInBytes> bytes_;
+};
+
 std::string RandomSalt(Random& random) {
   std::string salt(kSaltBytes, '\0');
   random.Fill({reinterpret_cast<uint8_t*>(salt.data()), salt.size()});
@@ -77,7 +98,7 @@ absl::StatusOr<ParsedManifest> ParseManifest(std::string_view bytes) {
 }
 
 absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb::ManifestSealed& sealed,
-                                         const Key256& root_key, const ManifestKeys& keys, Random& random) {
+                                         const ChunkRef& root, const ManifestKeys& keys, Random& random) {
   pb::Manifest manifest;
   manifest.set_core(core.SerializeAsString());
   manifest.mutable_mac()->set_algorithm(kMacKeyedBlake3);
@@ -90,12 +111,13 @@ absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb:
   stanza->set_key_id(keys.agent);
   stanza->set_salt(RandomSalt(random));
   Digest core_digest = Blake3Digest(manifest.core());
+  const Reference reference(root);
   stanza->set_wrapped_key(Aead(keys.aead, DeriveStanzaKey(keys.agent_reader_key, stanza->salt(), keys.agent))
-                              .Seal(zero_nonce, core_digest.view(), root_key.ExposeView()));
+                              .Seal(zero_nonce, core_digest.view(), reference.view()));
 
   std::string salt = RandomSalt(random);
   std::string plain = sealed.SerializeAsString();
-  manifest.set_sealed(salt + Aead(keys.aead, DeriveManifestSealedKey(root_key, salt, keys.repository))
+  manifest.set_sealed(salt + Aead(keys.aead, DeriveManifestSealedKey(root.key, salt, keys.repository))
                                  .Seal(zero_nonce, manifest.core(), plain));
   std::string bytes = manifest.SerializeAsString();
   if (bytes.size() > kManifestBytesMax) return absl::ResourceExhaustedError("the manifest is too large");
@@ -115,7 +137,7 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
   if (parsed.core.repository_id() != repository.view()) return Damaged("it belongs to another repository");
   const AeadNonce zero_nonce{};
   Digest core_digest = Blake3Digest(parsed.manifest.core());
-  std::optional<Key256> root_key;
+  std::optional<ChunkRef> root;
   bool had_key = false;
   for (const pb::Stanza& stanza : parsed.manifest.stanzas()) {
     if (stanza.algorithm() != kStanzaReaderKey) continue;
@@ -124,12 +146,12 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
     had_key = true;
     auto opened = Aead(aead, DeriveStanzaKey(*reader, stanza.salt(), stanza.key_id()))
                       .Open(zero_nonce, core_digest.view(), stanza.wrapped_key());
-    if (!opened.ok() || opened->size() != 32) continue;
-    root_key = Key256(reinterpret_cast<const uint8_t*>(opened->data()));
+    if (!opened.ok() || opened->size() != Reference::kSizeInBytes) continue;
+    root = Reference::Decode(*opened);
     WipeMemory(opened->data(), opened->size());
     break;
   }
-  if (!root_key) {
+  if (!root) {
     if (had_key) return Damaged("its key does not open: damaged, or not written by who it says");
     return absl::PermissionDeniedError(
         "the unlocked keys do not open this snapshot: it belongs to another agent; "
@@ -142,15 +164,15 @@ absl::StatusOr<OpenedManifest> OpenManifest(std::string_view bytes, const Reposi
   std::string_view sealed = parsed.manifest.sealed();
   if (sealed.size() < kSaltBytes) return Damaged("truncated");
   absl::StatusOr<std::string> plain =
-      Aead(aead, DeriveManifestSealedKey(*root_key, sealed.substr(0, kSaltBytes), repository))
+      Aead(aead, DeriveManifestSealedKey(root->key, sealed.substr(0, kSaltBytes), repository))
           .Open(zero_nonce, parsed.manifest.core(), sealed.substr(kSaltBytes));
   if (!plain.ok()) return Damaged("its sealed part does not authenticate");
   OpenedManifest out;
   out.id = parsed.id;
   if (!out.sealed.ParseFromString(*plain)) return Damaged("its sealed part does not parse");
   out.core = std::move(parsed.core);
+  out.root = *root;
   std::memcpy(out.root.id.bytes.data(), out.core.root_id().data(), 32);
-  out.root.key = *root_key;
   return out;
 }
 

@@ -37,9 +37,9 @@ struct ManifestKeys {
   Key256 agent_reader_key;
 };
 
-// The bytes to commit. `root_key` is the content key of core.root_id.
+// The bytes to commit. `root` is the reference of core.root_id.
 absl::StatusOr<std::string> SealManifest(const pb::ManifestCore& core, const pb::ManifestSealed& sealed,
-                                         const Key256& root_key, const ManifestKeys& keys, Random& random);
+                                         const ChunkRef& root, const ManifestKeys& keys, Random& random);
 
 struct OpenedManifest {
   ManifestId id;

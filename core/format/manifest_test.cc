@@ -21,6 +21,12 @@ class CountingRandom : public Random {
   uint8_t next_ = 0;
 };
 
+ContentDigest DigestOf(uint8_t byte) {
+  ContentDigest digest;
+  digest.bytes.fill(byte);
+  return digest;
+}
+
 Key256 KeyOf(uint8_t fill) {
   Key256 key;
   for (int i = 0; i < 32; ++i) key.MutableBytes()[i] = fill;
@@ -50,7 +56,7 @@ class ManifestTest : public testing::Test {
     sealed_.add_sparse_bundles(std::string(32, 's'));
   }
 
-  absl::StatusOr<std::string> Seal() { return SealManifest(core_, sealed_, root_key_, keys_, random_); }
+  absl::StatusOr<std::string> Seal() { return SealManifest(core_, sealed_, root_, keys_, random_); }
   std::string Sealed() {
     absl::StatusOr<std::string> bytes = Seal();
     EXPECT_OK(bytes);
@@ -83,7 +89,7 @@ class ManifestTest : public testing::Test {
   ManifestKeys keys_;
   pb::ManifestCore core_;
   pb::ManifestSealed sealed_;
-  Key256 root_key_ = KeyOf(0x40);
+  const ChunkRef root_ = {ChunkId{}, KeyOf(0x40), DigestOf(0x41)};
   CountingRandom random_;
 };
 
@@ -96,7 +102,8 @@ TEST_F(ManifestTest, GivesBackWhatWasSealed) {
     EXPECT_EQ(opened.core.SerializeAsString(), core_.SerializeAsString());
     EXPECT_EQ(opened.sealed.SerializeAsString(), sealed_.SerializeAsString());
     EXPECT_EQ(opened.root.id.view(), core_.root_id());
-    EXPECT_TRUE(opened.root.key == root_key_);
+    EXPECT_TRUE(opened.root.key == root_.key);
+    EXPECT_EQ(opened.root.digest, root_.digest);
     ASSERT_OK_AND_ASSIGN(ParsedManifest parsed, ParseManifest(bytes));
     EXPECT_EQ(parsed.id, opened.id);
     EXPECT_EQ(parsed.core.source(), "me@host:/home");
@@ -112,7 +119,7 @@ TEST_F(ManifestTest, HidesTheSealedPartAndTheRootKey) {
   std::string bytes = Sealed();
   EXPECT_EQ(bytes.find("upgrade"), std::string::npos);
   EXPECT_EQ(bytes.find("etc/"), std::string::npos);
-  EXPECT_EQ(bytes.find(std::string(root_key_.ExposeView())), std::string::npos);
+  EXPECT_EQ(bytes.find(std::string(root_.key.ExposeView())), std::string::npos);
 }
 
 TEST_F(ManifestTest, UsesFreshSaltsEachTime) {
@@ -122,7 +129,7 @@ TEST_F(ManifestTest, UsesFreshSaltsEachTime) {
   EXPECT_NE(a.stanzas(0).salt(), a.sealed().substr(0, 32));
   EXPECT_NE(a.sealed(), b.sealed());
   EXPECT_EQ(a.stanzas(0).salt().size(), 32u);
-  EXPECT_EQ(a.stanzas(0).wrapped_key().size(), 48u);
+  EXPECT_EQ(a.stanzas(0).wrapped_key().size(), 80u);
 }
 
 TEST_F(ManifestTest, IsNotForAnAgentWithoutItsReaderKey) {

@@ -16,17 +16,26 @@ std::string_view IdBytes(absl::Span<const ChunkId> ids) {
 
 }  // namespace
 
+ContentDigest ComputeContentDigest(ChunkType type, absl::Span<const ChunkId> children, std::string_view plaintext) {
+  static_assert(sizeof(ChunkId) == 32);
+  char prefix[5] = {static_cast<char>(type)};
+  const uint32_t count = static_cast<uint32_t>(children.size());
+  std::memcpy(prefix + 1, &count, sizeof(count));
+  ContentDigest digest;
+  Blake3()
+      .Update({prefix, sizeof(prefix)})
+      .Update(IdBytes(children))
+      .Update(plaintext)
+      .Finish(digest.bytes.data(), digest.bytes.size());
+  return digest;
+}
+
 ChunkRef ComputeChunkRef(const SealingKeys& keys, ChunkType type, absl::Span<const ChunkId> children,
                          std::string_view plaintext) {
-  static_assert(sizeof(ChunkId) == 32);
-  uint32_t count = static_cast<uint32_t>(children.size());
-  Blake3 hash(keys.chunk_key(type));
-  hash.Update({reinterpret_cast<const char*>(&count), 4});
-  hash.Update(IdBytes(children));
-  hash.Update(plaintext);
-  uint8_t out[64];
-  hash.Finish(out, sizeof(out));
   ChunkRef ref;
+  ref.digest = ComputeContentDigest(type, children, plaintext);
+  uint8_t out[64];
+  Blake3(keys.name_key(type)).Update(ref.digest.view()).Finish(out, sizeof(out));
   std::memcpy(ref.id.bytes.data(), out, 32);
   ref.key = Key256(out + 32);
   WipeMemory(out, sizeof(out));
@@ -100,7 +109,7 @@ size_t RecordSealer::Seal(ChunkType type, const ChunkRef& ref, absl::Span<const 
   return header_bytes + header.sealed_length;
 }
 
-RecordOpener::RecordOpener(const SealingKeys& keys) : keys_(keys) {}
+RecordOpener::RecordOpener(const RepositoryId& repository) : repository_(repository) {}
 
 absl::StatusOr<OpenedChunk> RecordOpener::Open(const ChunkRef& ref, std::string_view record) {
   auto damaged = [&](std::string_view what) {
@@ -121,7 +130,7 @@ absl::StatusOr<OpenedChunk> RecordOpener::Open(const ChunkRef& ref, std::string_
   sealed.remove_prefix(nonce.size());
   std::string aad;
   aad.reserve(16 + *header_bytes);
-  aad.append(keys_.repository.view());
+  aad.append(repository_.view());
   aad.append(record.substr(0, *header_bytes));
   Aead aead(static_cast<AeadAlgorithm>(header_.aead), ref.key);
   if (body_.size() < sealed.size()) body_.resize(sealed.size());
@@ -142,8 +151,9 @@ absl::StatusOr<OpenedChunk> RecordOpener::Open(const ChunkRef& ref, std::string_
     if (!s.ok()) return damaged(StdView(s.message()));
     chunk.plaintext = {plaintext_.data(), prefix->plaintext_length};
   }
-  ChunkRef actual = ComputeChunkRef(keys_, header_.type, header_.children, chunk.plaintext);
-  if (!(actual == ref)) return damaged("its content is not what its id promises");
+  if (ComputeContentDigest(header_.type, header_.children, chunk.plaintext) != ref.digest) {
+    return damaged("its content is not what the snapshot says");
+  }
   return chunk;
 }
 

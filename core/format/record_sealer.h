@@ -1,5 +1,5 @@
-// From plaintext to record and back (docs/format.md, section 5): ids and content keys, compression, padding, sealing,
-// opening. Used by clients only: the server never holds what these keys derive from.
+// From plaintext to record and back (docs/format.md, section 5): content digests, ids and content keys, compression,
+// padding, sealing, opening. Used by clients only: the server never holds what these keys derive from.
 #ifndef HOLDFAST_CORE_FORMAT_RECORD_SEALER_H_
 #define HOLDFAST_CORE_FORMAT_RECORD_SEALER_H_
 
@@ -17,21 +17,23 @@
 
 namespace holdfast {
 
-// What one agent seals and opens its chunks with, in one epoch. Immutable, shared by its threads.
+// What one agent seals its chunks with, in one epoch. Immutable, shared by its threads. Opening needs none of it.
 struct SealingKeys {
   RepositoryId repository;
   AeadAlgorithm aead = AeadAlgorithm::kAes256Gcm;
   uint32_t epoch = 1;
   uint32_t agent = 0;  // written into headers as the uploader
   bool padding = false;
-  Key256 data_key;  // chunk key of type data
-  Key256 tree_key;  // chunk key of type tree, of the agent whose tree it is
+  Key256 data_key;  // name key of data
+  Key256 tree_key;  // name key of the agent's tree
   Key256 nonce_key;
 
-  const Key256& chunk_key(ChunkType type) const { return type == ChunkType::kTree ? tree_key : data_key; }
+  const Key256& name_key(ChunkType type) const { return type == ChunkType::kTree ? tree_key : data_key; }
 };
 
-// Id and content key of a chunk. `children` strictly ascending. About 5 GB/s.
+// `children` strictly ascending. About 5 GB/s.
+ContentDigest ComputeContentDigest(ChunkType type, absl::Span<const ChunkId> children, std::string_view plaintext);
+// Digest, id and content key of a chunk: what the digest costs.
 ChunkRef ComputeChunkRef(const SealingKeys& keys, ChunkType type, absl::Span<const ChunkId> children,
                          std::string_view plaintext);
 
@@ -57,16 +59,16 @@ class RecordSealer {
 };
 
 // One per thread (keeps buffers). DATA_LOSS whenever the record is not exactly what was sealed under `ref`:
-// authenticated decryption, decompression to the stated length, then id and content key recomputed from plaintext and
-// children.
+// authenticated decryption, decompression to the stated length, then the content digest recomputed from plaintext and
+// children. It needs no secret but the reference's, of whatever epoch and agent the record is.
 class RecordOpener {
  public:
-  explicit RecordOpener(const SealingKeys& keys);  // borrowed
+  explicit RecordOpener(const RepositoryId& repository);
   // The result is valid until the next call.
   absl::StatusOr<OpenedChunk> Open(const ChunkRef& ref, std::string_view record);
 
  private:
-  const SealingKeys& keys_;
+  const RepositoryId repository_;
   Decompressor decompressor_;
   RecordHeader header_;
   std::string body_, plaintext_;

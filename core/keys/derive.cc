@@ -43,8 +43,7 @@ EpochKeys::EpochKeys(const Key256& dedup_secret, const RepositoryId& repository,
       data_chunk_key_(ChunkKeyOfType(kDataType, 0)),
       nonce_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), InfoWithNumber("holdfast/1/nonce", epoch))),
       cut_key_(Hkdf128(dedup_secret.ExposeView(), repository.view(), "holdfast/1/cut")),
-      name_cut_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/name-cut")),
-      file_digest_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/file-digest")) {}
+      name_cut_key_(Hkdf256(dedup_secret.ExposeView(), repository.view(), "holdfast/1/name-cut")) {}
 
 Key256 EpochKeys::ChunkKeyOfType(uint8_t type, uint32_t agent) const {
   std::string info = "holdfast/1/chunk";

@@ -55,7 +55,6 @@ class EpochKeys {
   const Key256& nonce_key() const { return nonce_key_; }
   const Key128& cut_key() const { return cut_key_; }            // inside large files
   const Key256& name_cut_key() const { return name_cut_key_; }  // between small files and between tree entries
-  const Key256& file_digest_key() const { return file_digest_key_; }
 
  private:
   Key256 ChunkKeyOfType(uint8_t type, uint32_t agent) const;
@@ -67,7 +66,6 @@ class EpochKeys {
   Key256 nonce_key_;
   Key128 cut_key_;
   Key256 name_cut_key_;
-  Key256 file_digest_key_;
 };
 
 }  // namespace holdfast

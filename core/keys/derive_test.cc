@@ -31,7 +31,6 @@ TEST(Derive, EveryKeyIsDifferent) {
                               one.TreeChunkKey(RepeatedKey(0x55), 1),
                               one.nonce_key(),
                               one.name_cut_key(),
-                              one.file_digest_key(),
                               two.data_chunk_key(),
                               two.TreeTypeKey(1),
                               two.TreeChunkKey(RepeatedKey(0x55), 1),

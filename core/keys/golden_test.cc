@@ -55,7 +55,6 @@ TEST(Golden, KeysAndBlobsAreWhatTheFileSays) {
   put("epoch_1.nonce_key", epoch.nonce_key().ExposeView());
   put("epoch_1.cut_key", epoch.cut_key().ExposeView());
   put("epoch_1.name_cut_key", epoch.name_cut_key().ExposeView());
-  put("epoch_1.file_digest_key", epoch.file_digest_key().ExposeView());
   put("catalog.pack_key.data", DerivePackKey(catalog_key, salt, repository, pack, 1).ExposeView());
   put("catalog.index_segment_key.sequence_7", DeriveIndexSegmentKey(catalog_key, salt, repository, 7).ExposeView());
   put("catalog.log_key.slot_9", DeriveLogKey(catalog_key, salt, repository, 9).ExposeView());

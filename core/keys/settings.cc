@@ -50,6 +50,11 @@ absl::StatusOr<Decoded> Decode(std::string_view blob) {
   if (!message.ParseFromArray(out.envelope.payload.data(), static_cast<int>(out.envelope.payload.size()))) {
     return broken("not a FormatSettings record");
   }
+  if (message.format_version() < kFormatVersion) {
+    return absl::FailedPreconditionError(
+        "settings: the repository was made before its format was settled, and this program does not read it\n  Back up "
+        "into a new repository, or restore with the program that made this one.");
+  }
   if (message.format_version() != kFormatVersion) {
     return absl::FailedPreconditionError(absl::StrCat("settings: the repository has format version ",
                                                       message.format_version(), ", this program knows ",

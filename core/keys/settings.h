@@ -14,7 +14,8 @@
 
 namespace holdfast {
 
-inline constexpr uint32_t kFormatVersion = 1;
+// Of the stored settings. Counts drafts until version 1 of the format is frozen (docs/format.md, change log).
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr size_t kSettingsBytesMax = 64u << 10;  // of the payload
 
 // Where large files are cut; the defaults and limits of ChunkerParams (core/chunking).

@@ -2,6 +2,19 @@
 
 namespace holdfast {
 
+void TreeSums::Add(const Entry& entry) {
+  const bool is_file = entry.type == EntryType::kFile;
+  Add(TreeSums{1, is_file, entry.type == EntryType::kDirectory, is_file ? entry.size : 0});
+}
+
+void TreeSums::Add(const TreeSums& sums) {
+  const auto add = [](uint64_t& to, uint64_t n) { to = n > UINT64_MAX - to ? UINT64_MAX : to + n; };
+  add(entries, sums.entries);
+  add(files, sums.files);
+  add(directories, sums.directories);
+  add(bytes, sums.bytes);
+}
+
 std::string DirectoryKeyPrefix(const Components& directory) {
   std::string key;
   for (size_t i = 0; i < directory.size(); ++i) {

@@ -61,7 +61,7 @@ struct Xattr {
   bool operator==(const Xattr&) const = default;
 };
 
-using FileDigest = std::array<uint8_t, 16>;
+using FileDigest = std::array<uint8_t, 32>;
 
 struct Entry {
   std::string name;  // raw bytes; empty for the root
@@ -86,6 +86,16 @@ struct Entry {
   std::optional<FileDigest> digest;
   std::optional<uint64_t> inode_flags;
   bool operator==(const Entry&) const = default;
+};
+
+// What lies below a page, or in a whole tree: counted in the pages as in the snapshot's core. Every name of a hard link
+// counts. Sums stop at 2^64 - 1.
+struct TreeSums {
+  uint64_t entries = 0, files = 0, directories = 0;
+  uint64_t bytes = 0;  // sizes of the files
+  bool operator==(const TreeSums&) const = default;
+  void Add(const Entry& entry);
+  void Add(const TreeSums& sums);
 };
 
 // Names of the directories from the root down.

@@ -100,18 +100,28 @@ absl::Status ContentMap::ForEachRange(uint64_t content_offset, std::string_view 
   return absl::OkStatus();
 }
 
-FileDigest SliceDigest(const Key256& file_digest_key, std::string_view content) {
-  return FinishDigest(Blake3(file_digest_key).Update(content));
-}
+FileDigest SliceDigest(std::string_view content) { return FinishDigest(Blake3().Update({"\0", 1}).Update(content)); }
 
-ChunkedFileDigest::ChunkedFileDigest(const Key256& file_digest_key) : hash_(file_digest_key) { hash_.Update("chunks"); }
+ChunkedFileDigest::ChunkedFileDigest() { hash_.Update("\1"); }
 
 void ChunkedFileDigest::Add(const ChunkPiece& piece) {
-  std::string bytes(piece.ref.id.view());
+  std::string bytes(piece.ref.digest.view());
   ByteWriter(&bytes).U64(piece.length);
   hash_.Update(bytes);
+  ++pieces_;
 }
 
-FileDigest ChunkedFileDigest::Finish() const { return FinishDigest(hash_); }
+FileDigest ChunkedFileDigest::Finish(uint64_t file_size, const std::vector<Hole>& holes) const {
+  std::string bytes;
+  ByteWriter w(&bytes);
+  for (const Hole& hole : holes) {
+    if (!IsLargeHole(hole.length)) continue;
+    w.U64(hole.offset);
+    w.U64(hole.length);
+  }
+  w.U64(pieces_);
+  w.U64(file_size);
+  return FinishDigest(Blake3(hash_).Update(bytes));
+}
 
 }  // namespace holdfast

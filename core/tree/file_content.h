@@ -56,18 +56,20 @@ class ContentMap {
   uint64_t content_length_ = 0;
 };
 
-// The digest of a file that is a slice of a bundle.
-FileDigest SliceDigest(const Key256& file_digest_key, std::string_view content);
+// The digest of a file that is a slice of a bundle. Without a key: it stands beside the keys of the content.
+FileDigest SliceDigest(std::string_view content);
 
-// The digest of a file that is chunks, or a list of them: over their names and lengths, in file order.
+// The digest of a file that is chunks, or a list of them: over their content digests and lengths, in file order, its
+// large holes and its size.
 class ChunkedFileDigest {
  public:
-  explicit ChunkedFileDigest(const Key256& file_digest_key);
+  ChunkedFileDigest();
   void Add(const ChunkPiece& piece);
-  FileDigest Finish() const;
+  FileDigest Finish(uint64_t file_size, const std::vector<Hole>& holes) const;
 
  private:
   Blake3 hash_;
+  uint64_t pieces_ = 0;
 };
 
 }  // namespace holdfast

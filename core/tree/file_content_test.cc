@@ -114,50 +114,49 @@ TEST(LargeHoles, AreNotInTheStoredLength) {
   EXPECT_THAT(StoredLength(entry), StatusIs(absl::StatusCode::kDataLoss));
 }
 
-Key256 Key(uint8_t byte) {
-  Key256 key;
-  std::memset(key.MutableBytes(), byte, Key256::kSizeInBytes);
-  return key;
-}
-
 ChunkPiece Piece(uint8_t name, uint64_t length) {
   ChunkPiece piece;
-  piece.ref.id.bytes.fill(name);
+  piece.ref.digest.bytes.fill(name);
   piece.length = length;
   return piece;
 }
 
-TEST(FileDigest, OfASliceIsTheBeginningOfTheKeyedHashOfItsBytes) {
+TEST(FileDigest, OfASliceIsTheHashOfAZeroAndItsBytes) {
   FileDigest expected;
-  Blake3(Key(1)).Update("content").Finish(expected.data(), expected.size());
-  EXPECT_EQ(SliceDigest(Key(1), "content"), expected);
-  EXPECT_NE(SliceDigest(Key(2), "content"), expected);
-  EXPECT_NE(SliceDigest(Key(1), "contents"), expected);
+  Blake3().Update({"\0content", 8}).Finish(expected.data(), expected.size());
+  EXPECT_EQ(SliceDigest("content"), expected);
+  EXPECT_NE(SliceDigest("contents"), expected);
 }
 
-// docs/format.md, section 7: over "chunks", then id and length of each.
-TEST(FileDigest, OfChunksIsOverTheirNamesAndLengths) {
-  std::string message = "chunks" + std::string(32, 7);
-  ByteWriter(&message).U64(70000);
+// docs/format.md, section 7: a one, digest and length of each piece, large holes, number of pieces, size.
+TEST(FileDigest, OfChunksIsOverTheirDigestsAndWhereTheyAre) {
+  std::string message = "\1" + std::string(32, 7);
+  ByteWriter w(&message);
+  w.U64(70000);
   message += std::string(32, 8);
-  ByteWriter(&message).U64(5);
-  ChunkedFileDigest digest(Key(1));
+  for (const uint64_t n : {uint64_t{5}, uint64_t{100}, kLargeHoleBytes, uint64_t{2}, kLargeHoleBytes + 70010}) w.U64(n);
+  ChunkedFileDigest digest;
   digest.Add(Piece(7, 70000));
   digest.Add(Piece(8, 5));
-  EXPECT_EQ(digest.Finish(), SliceDigest(Key(1), message));
+  FileDigest expected;
+  Blake3().Update(message).Finish(expected.data(), expected.size());
+  EXPECT_EQ(digest.Finish(kLargeHoleBytes + 70010, {{10, 5}, {100, kLargeHoleBytes}}), expected);
 }
 
-TEST(FileDigest, OfChunksDependsOnKeyOrderAndLengths) {
-  auto digest = [](uint8_t key, const std::vector<ChunkPiece>& pieces) {
-    ChunkedFileDigest out(Key(key));
+TEST(FileDigest, OfChunksDependsOnOrderLengthsHolesAndSize) {
+  auto digest = [](const std::vector<ChunkPiece>& pieces, const std::vector<Hole>& holes = {}, uint64_t size = 3) {
+    ChunkedFileDigest out;
     for (const ChunkPiece& piece : pieces) out.Add(piece);
-    return out.Finish();
+    return out.Finish(size, holes);
   };
-  const FileDigest one = digest(1, {Piece(7, 1), Piece(8, 2)});
-  EXPECT_NE(one, digest(2, {Piece(7, 1), Piece(8, 2)}));
-  EXPECT_NE(one, digest(1, {Piece(8, 2), Piece(7, 1)}));
-  EXPECT_NE(one, digest(1, {Piece(7, 2), Piece(8, 1)}));
-  EXPECT_NE(one, digest(1, {Piece(7, 1)}));
+  const FileDigest one = digest({Piece(7, 1), Piece(8, 2)});
+  EXPECT_NE(one, digest({Piece(8, 2), Piece(7, 1)}));
+  EXPECT_NE(one, digest({Piece(7, 2), Piece(8, 1)}));
+  EXPECT_NE(one, digest({Piece(7, 1)}));
+  EXPECT_NE(one, digest({Piece(7, 1), Piece(8, 2)}, {}, 4));
+  EXPECT_NE(one, digest({Piece(7, 1), Piece(8, 2)}, {{0, kLargeHoleBytes}}));
+  EXPECT_NE(digest({Piece(7, 1)}, {{0, kLargeHoleBytes}}), digest({Piece(7, 1)}, {{1, kLargeHoleBytes}}));
+  EXPECT_EQ(one, digest({Piece(7, 1), Piece(8, 2)}, {{0, 1}})) << "a small hole is zeros of the content";
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "core/tree/page.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "absl/container/flat_hash_map.h"
 #include "core/base/codec.h"
@@ -39,22 +40,27 @@ absl::Status Damaged(std::string_view what) { return absl::DataLossError(absl::S
 // Collects the children of a page; after Sort() gives the ordinal of each.
 class ChildTable {
  public:
-  void Add(const ChunkRef& ref) { keys_.try_emplace(ref.id, ref.key); }
+  void Add(const ChunkRef& ref) { refs_.try_emplace(ref.id, ref); }
   void Sort() {
-    sorted_.reserve(keys_.size());
-    for (const auto& [id, key] : keys_) sorted_.push_back(id);
+    sorted_.reserve(refs_.size());
+    for (const auto& [id, ref] : refs_) sorted_.push_back(id);
     std::sort(sorted_.begin(), sorted_.end());
     for (uint32_t i = 0; i < sorted_.size(); ++i) ordinal_[sorted_[i]] = i;
   }
   uint64_t Ordinal(const ChunkRef& ref) const { return ordinal_.at(ref.id); }
   void WriteTo(ByteWriter& w) const {
     w.Varint(sorted_.size());
-    for (const ChunkId& id : sorted_) w.Bytes(keys_.at(id).ExposeView());
+    for (const ChunkId& id : sorted_) {
+      const ChunkRef& ref = refs_.at(id);
+      w.Bytes(ref.key.ExposeView());
+      w.Bytes(ref.digest.view());
+    }
+    w.Varint(0);  // the area of extension fields: none yet
   }
   std::vector<ChunkId> Take() { return std::move(sorted_); }
 
  private:
-  absl::flat_hash_map<ChunkId, Key256> keys_;
+  absl::flat_hash_map<ChunkId, ChunkRef> refs_;
   absl::flat_hash_map<ChunkId, uint32_t> ordinal_;
   std::vector<ChunkId> sorted_;
 };
@@ -67,21 +73,41 @@ class ChildReader {
     if (!r.ok() || n > kChunkChildrenMax || n != children.size()) {
       return Damaged("its key count does not match its children");
     }
-    keys_ = r.Bytes(n * 32);
-    if (!r.ok()) return Damaged("truncated keys");
+    refs_ = r.Bytes(n * kRefBytes);
+    if (!r.ok()) return Damaged("truncated references");
     children_ = children;
-    return absl::OkStatus();
+    return CheckExtensions(r.LengthPrefixed(kExtensionBytesMax), r.ok());
   }
   bool Get(uint64_t ordinal, ChunkRef* out) const {
     if (ordinal >= children_.size()) return false;
     out->id = children_[ordinal];
-    out->key = Key256(reinterpret_cast<const uint8_t*>(keys_.data()) + ordinal * 32);
+    const char* at = refs_.data() + ordinal * kRefBytes;
+    out->key = Key256(reinterpret_cast<const uint8_t*>(at));
+    std::memcpy(out->digest.bytes.data(), at + Key256::kSizeInBytes, ContentDigest::kSizeInBytes);
     return true;
   }
 
  private:
+  static constexpr size_t kRefBytes = Key256::kSizeInBytes + ContentDigest::kSizeInBytes;
+  static constexpr size_t kExtensionBytesMax = 64u << 10;
+
+  // Fields of later versions: even ones may be passed over.
+  static absl::Status CheckExtensions(std::string_view area, bool whole) {
+    if (!whole) return Damaged("truncated extension fields");
+    ByteReader r(area);
+    uint64_t last = 0;
+    while (!r.AtEnd()) {
+      const uint64_t tag = r.Varint();
+      r.LengthPrefixed(r.remaining());
+      if (!r.ok() || tag <= last) return Damaged("extension fields");
+      if (tag % 2 == 1) return Damaged(std::string("an extension this version does not know: ") + std::to_string(tag));
+      last = tag;
+    }
+    return absl::OkStatus();
+  }
+
   absl::Span<const ChunkId> children_;
-  std::string_view keys_;
+  std::string_view refs_;
 };
 
 absl::Status ReadPreamble(ByteReader& r, uint8_t kind) {
@@ -262,8 +288,8 @@ absl::Status DecodeField(uint64_t tag, std::string_view bytes, const ChildReader
     case kList:
       return DecodeContentField(tag, bytes, children, &e->content);
     case kDigest: {
-      if (bytes.size() != 16) return Damaged("digest");
       FileDigest d;
+      if (bytes.size() != d.size()) return Damaged("digest");
       std::copy(bytes.begin(), bytes.end(), d.begin());
       e->digest = d;
       return absl::OkStatus();
@@ -576,7 +602,10 @@ EncodedPage EncodeIndex(const IndexPage& index) {
     w.Varint(children.Ordinal(e.child));
     w.Varint(shared);
     w.LengthPrefixed(std::string_view(e.start_key).substr(shared));
-    w.Varint(e.entry_count);
+    w.Varint(e.below.entries);
+    w.Varint(e.below.files);
+    w.Varint(e.below.directories);
+    w.Varint(e.below.bytes);
     w.LengthPrefixed(e.last_parent_name);
     w.LengthPrefixed(e.last_name);
     previous = e.start_key;
@@ -605,7 +634,10 @@ absl::StatusOr<IndexPage> DecodeIndex(std::string_view plaintext, absl::Span<con
     uint64_t child = r.Varint();
     uint64_t shared = r.Varint();
     std::string_view rest = r.LengthPrefixed(r.remaining());
-    e.entry_count = r.Varint();
+    e.below.entries = r.Varint();
+    e.below.files = r.Varint();
+    e.below.directories = r.Varint();
+    e.below.bytes = r.Varint();
     std::string_view last_parent = r.LengthPrefixed(kNameBytesMax);
     std::string_view last_name = r.LengthPrefixed(kNameBytesMax);
     if (!r.ok() || !children.Get(child, &e.child) || shared > previous.size()) return Damaged("index entry");

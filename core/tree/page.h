@@ -45,8 +45,8 @@ absl::StatusOr<LeafPage> DecodeLeaf(std::string_view plaintext, absl::Span<const
 
 struct IndexEntry {
   ChunkRef child;
-  std::string start_key;         // key of the first entry below
-  uint64_t entry_count = 0;      // entries below
+  std::string start_key;  // key of the first entry below
+  TreeSums below;
   std::string last_parent_name;  // directory name and name of the last entry below: decide the next level's cut
   std::string last_name;
 };

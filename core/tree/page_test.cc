@@ -33,6 +33,7 @@ ChunkRef RefOf(int n) {
   ref.id.bytes.fill(static_cast<uint8_t>(n * 37));
   ref.id.bytes[1] = static_cast<uint8_t>(n);
   for (int i = 0; i < 32; ++i) ref.key.MutableBytes()[i] = static_cast<uint8_t>(n + i);
+  ref.digest.bytes.fill(static_cast<uint8_t>(n * 11));
   return ref;
 }
 
@@ -235,6 +236,7 @@ struct RawLeaf {
   uint8_t version = 1, kind = 1;
   uint64_t keys = 0;
   std::string key_bytes;
+  std::string extensions;
   uint64_t strings = 0;
   uint64_t entries = 1;
   std::string items;
@@ -245,6 +247,7 @@ struct RawLeaf {
     w.U8(kind);
     w.Varint(keys);
     w.Bytes(key_bytes);
+    w.LengthPrefixed(extensions);
     w.Varint(strings);
     w.Varint(entries);
     w.Bytes(items);
@@ -306,7 +309,7 @@ absl::Status DecodeRaw(const RawLeaf& leaf, const Components& start = {}) {
 absl::Status DecodeRaw(const RawEntry& entry) {
   RawLeaf leaf;
   leaf.keys = 1;
-  leaf.key_bytes = std::string(32, 'k');
+  leaf.key_bytes = std::string(64, 'k');
   leaf.items = entry.Item();
   return DecodeRaw(leaf);
 }
@@ -513,13 +516,30 @@ TEST(LeafPage, SkipsUnknownEvenFieldsAndRefusesUnknownOddOnes) {
   EXPECT_THAT(fields(Field(0, "")), StatusIs(kDamaged));
 }
 
+TEST(LeafPage, TakesEvenExtensionFieldsItDoesNotKnow) {
+  const auto with = [](const std::string& area) {
+    RawLeaf leaf;
+    leaf.items = RawEntry().Item();
+    leaf.extensions = area;
+    return DecodeRaw(leaf);
+  };
+  EXPECT_OK(with(Field(2, "anything") + Field(1000, "")));
+  EXPECT_THAT(with(Field(3, "")), StatusIs(kDamaged, "3"));
+  EXPECT_THAT(with(Field(4, "") + Field(4, "")), StatusIs(kDamaged));
+  EXPECT_THAT(with(Field(4, "") + Field(2, "")), StatusIs(kDamaged));
+  EXPECT_THAT(with(Field(0, "")), StatusIs(kDamaged));
+  EXPECT_THAT(with(Varints({2, 5}) + "abc"), StatusIs(kDamaged)) << "a field beyond the area";
+  EXPECT_OK(with(Field(2, std::string((64 << 10) - 4, 'x'))));
+  EXPECT_THAT(with(Field(2, std::string(64 << 10, 'x'))), StatusIs(kDamaged)) << "beyond the limit";
+}
+
 IndexPage SmallIndex() {
   IndexPage page;
   page.level = 3;
-  page.entries = {{RefOf(5), EntryKey({}, ""), 512, "", "etc"},
-                  {RefOf(3), EntryKey({"etc"}, "a"), UINT64_MAX, "etc", "b"},
-                  {RefOf(5), EntryKey({"etc"}, "c"), 1, "ssl", "\xff\x01"},
-                  {RefOf(4), EntryKey({"etc", "ssl"}, ""), 0, std::string(300, 'p'), ""}};
+  page.entries = {{RefOf(5), EntryKey({}, ""), {512, 300, 200, 12345}, "", "etc"},
+                  {RefOf(3), EntryKey({"etc"}, "a"), {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}, "etc", "b"},
+                  {RefOf(5), EntryKey({"etc"}, "c"), {1, 0, 1, 0}, "ssl", "\xff\x01"},
+                  {RefOf(4), EntryKey({"etc", "ssl"}, ""), {}, std::string(300, 'p'), ""}};
   return page;
 }
 
@@ -529,7 +549,7 @@ void ExpectSameIndex(const IndexPage& a, const IndexPage& b) {
   for (size_t i = 0; i < a.entries.size(); ++i) {
     EXPECT_TRUE(a.entries[i].child == b.entries[i].child) << i;
     EXPECT_EQ(a.entries[i].start_key, b.entries[i].start_key) << i;
-    EXPECT_EQ(a.entries[i].entry_count, b.entries[i].entry_count) << i;
+    EXPECT_EQ(a.entries[i].below, b.entries[i].below) << i;
     EXPECT_EQ(a.entries[i].last_parent_name, b.entries[i].last_parent_name) << i;
     EXPECT_EQ(a.entries[i].last_name, b.entries[i].last_name) << i;
   }
@@ -559,7 +579,7 @@ TEST(IndexPage, IsRefusedOrWellFormedWhereverItIsDamaged) {
 
 TEST(IndexPage, IsRefusedWhenARuleIsBroken) {
   auto decode = [](uint64_t level, uint64_t count, const std::string& entries) {
-    std::string bytes = Varints({1, 2, 1}) + std::string(32, 'k') + Varints({level, count}) + entries;
+    std::string bytes = Varints({1, 2, 1}) + std::string(64, 'k') + Varints({0}) + Varints({level, count}) + entries;
     ChunkId child = RefOf(1).id;
     const size_t before = allocated_bytes;
     absl::Status s = DecodeIndex(bytes, {&child, 1}).status();
@@ -569,7 +589,7 @@ TEST(IndexPage, IsRefusedWhenARuleIsBroken) {
   auto entry = [](uint64_t child, uint64_t shared, const std::string& rest) {
     std::string out = Varints({child, shared});
     ByteWriter(&out).LengthPrefixed(rest);
-    return out + Varints({1, 0, 0});
+    return out + Varints({1, 1, 0, 0, 0, 0});
   };
   const std::string one = entry(0, 0, "\0\0a"s);
   EXPECT_OK(decode(1, 1, one));
@@ -668,7 +688,7 @@ TEST(ContentList, IsRefusedOrWellFormedWhereverItIsDamaged) {
 
 TEST(ContentList, IsRefusedWhenARuleIsBroken) {
   auto decode = [](uint64_t level, uint64_t count, const std::string& refs) {
-    std::string bytes = Varints({1, 3, 1}) + std::string(32, 'k') + Varints({level, count}) + refs;
+    std::string bytes = Varints({1, 3, 1}) + std::string(64, 'k') + Varints({0}) + Varints({level, count}) + refs;
     ChunkId child = RefOf(1).id;
     return DecodeContentList(bytes, {&child, 1}).status();
   };

@@ -48,8 +48,14 @@ struct Node {
   ChunkRef ref;
   uint32_t level = 0;
   std::string start_key;
-  std::string end_key;  // start of the next sibling on any level; empty: the end of the tree
+  std::string end_key;            // start of the next sibling on any level; empty: the end of the tree
+  std::optional<TreeSums> below;  // as its parent says
 };
+
+absl::Status CheckSums(const TreeSums& found, const Node& node) {
+  if (!node.below || *node.below == found) return absl::OkStatus();
+  return absl::DataLossError("a page with other counts than its parent says");
+}
 
 // Start and end are checked: a page that reached into the next would break the order that every reader relies on.
 absl::StatusOr<LeafPage> OpenLeaf(const absl::StatusOr<OwnedChunk>& chunk, const Node& node) {
@@ -67,6 +73,9 @@ absl::StatusOr<LeafPage> OpenLeaf(const absl::StatusOr<OwnedChunk>& chunk, const
       EntryKey(leaf.directories[leaf.directory_index.back()], leaf.entries.back().name) >= node.end_key) {
     return absl::DataLossError("a leaf that reaches into the next");
   }
+  TreeSums sums;
+  for (const Entry& entry : leaf.entries) sums.Add(entry);
+  RETURN_IF_ERROR(CheckSums(sums, node));
   return leaf;
 }
 
@@ -81,6 +90,9 @@ absl::StatusOr<std::vector<Node>> OpenIndex(const absl::StatusOr<OwnedChunk>& ch
   if (!node.end_key.empty() && page.entries.back().start_key >= node.end_key) {
     return absl::DataLossError("an index page that reaches into the next");
   }
+  TreeSums sums;
+  for (const IndexEntry& entry : page.entries) sums.Add(entry.below);
+  RETURN_IF_ERROR(CheckSums(sums, node));
   std::vector<Node> out;
   out.reserve(page.entries.size());
   for (size_t i = 0; i < page.entries.size(); ++i) {
@@ -88,6 +100,7 @@ absl::StatusOr<std::vector<Node>> OpenIndex(const absl::StatusOr<OwnedChunk>& ch
     child.ref = page.entries[i].child;
     child.level = node.level - 1;
     child.start_key = std::move(page.entries[i].start_key);
+    child.below = page.entries[i].below;
     out.push_back(std::move(child));
   }
   for (size_t i = 0; i + 1 < out.size(); ++i) out[i].end_key = out[i + 1].start_key;
@@ -95,11 +108,12 @@ absl::StatusOr<std::vector<Node>> OpenIndex(const absl::StatusOr<OwnedChunk>& ch
   return out;
 }
 
-Node RootNode(const ChunkRef& root, uint32_t level) {
+Node RootNode(const ChunkRef& root, uint32_t level, const std::optional<TreeSums>& sums) {
   Node node;
   node.ref = root;
   node.level = level;
   node.start_key = EntryKey({}, "");
+  node.below = sums;
   return node;
 }
 
@@ -111,9 +125,8 @@ bool Meets(const Node& node, const KeyRange& range) {
 
 class ScanIterator : public EntryIterator {
  public:
-  ScanIterator(ChunkSource& source, const ChunkRef& root, uint32_t level, KeyRange range)
-      : source_(source), range_(std::move(range)) {
-    pending_.push_back({RootNode(root, level), std::nullopt});
+  ScanIterator(ChunkSource& source, Node root, KeyRange range) : source_(source), range_(std::move(range)) {
+    pending_.push_back({std::move(root), std::nullopt});
   }
 
   bool Next() override {
@@ -225,9 +238,7 @@ class ScanIterator : public EntryIterator {
 // One side of a diff: a position that is either an unopened page or an entry.
 class DiffCursor {
  public:
-  DiffCursor(ChunkSource& source, const ChunkRef& root, uint32_t level) : source_(source) {
-    pending_.push_back(RootNode(root, level));
-  }
+  DiffCursor(ChunkSource& source, Node root) : source_(source) { pending_.push_back(std::move(root)); }
   bool AtEnd() const { return !leaf_ && pending_.empty(); }
   bool AtNode() const { return !leaf_; }
   const Node& node() const { return pending_.front(); }
@@ -300,11 +311,20 @@ KeyRange KeyRange::Directory(const Components& directory) {
   return range;
 }
 
-SnapshotReader::SnapshotReader(ChunkSource& source, const ChunkRef& root, uint32_t root_level)
-    : source_(source), root_(root), root_level_(root_level) {}
+TreeSums SumsOf(const pb::ManifestCore& core) {
+  TreeSums sums = {0, core.files(), core.directories(), core.bytes()};
+  sums.Add(TreeSums{core.files(), 0, 0, 0});
+  sums.Add(TreeSums{core.directories(), 0, 0, 0});
+  sums.Add(TreeSums{core.others(), 0, 0, 0});
+  return sums;
+}
+
+SnapshotReader::SnapshotReader(ChunkSource& source, const ChunkRef& root, uint32_t root_level,
+                               std::optional<TreeSums> sums)
+    : source_(source), root_(root), root_level_(root_level), sums_(sums) {}
 
 std::unique_ptr<EntryIterator> SnapshotReader::Scan(const KeyRange& range) const {
-  return std::make_unique<ScanIterator>(source_, root_, root_level_, range);
+  return std::make_unique<ScanIterator>(source_, RootNode(root_, root_level_, sums_), range);
 }
 
 std::unique_ptr<EntryIterator> SnapshotReader::ScanSubtree(const Components& directory) const {
@@ -339,7 +359,8 @@ absl::StatusOr<Entry> SnapshotReader::LookupPath(const Components& path) const {
 
 absl::Status SnapshotReader::Diff(const SnapshotReader& newer,
                                   const std::function<absl::Status(const DiffItem&)>& visit) const {
-  DiffCursor a(source_, root_, root_level_), b(newer.source_, newer.root_, newer.root_level_);
+  DiffCursor a(source_, RootNode(root_, root_level_, sums_));
+  DiffCursor b(newer.source_, RootNode(newer.root_, newer.root_level_, newer.sums_));
   auto emit = [&](DiffKind kind) {
     DiffItem item;
     item.kind = kind;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/format/manifest.h"
 #include "core/tree/chunk_source.h"
 #include "core/tree/entry.h"
 
@@ -46,10 +47,15 @@ struct DiffItem {
   std::optional<Entry> before, after;
 };
 
+// What a snapshot's core says of its whole tree.
+TreeSums SumsOf(const pb::ManifestCore& core);
+
 class SnapshotReader {
  public:
-  // `root_level`: 0 when the root is a leaf. `source` is borrowed.
-  SnapshotReader(ChunkSource& source, const ChunkRef& root, uint32_t root_level);
+  // `root_level`: 0 when the root is a leaf. `sums`: what the snapshot's core says of the whole tree; a root page that
+  // says something else is damage. `source` is borrowed.
+  SnapshotReader(ChunkSource& source, const ChunkRef& root, uint32_t root_level,
+                 std::optional<TreeSums> sums = std::nullopt);
   // NOT_FOUND when there is no such entry; DATA_LOSS when the pages on the way are damaged.
   absl::StatusOr<Entry> Lookup(const Components& directory, std::string_view name) const;
   // By path components (empty: the root entry).
@@ -73,6 +79,7 @@ class SnapshotReader {
   ChunkSource& source_;
   ChunkRef root_;
   uint32_t root_level_;
+  std::optional<TreeSums> sums_;
 };
 
 }  // namespace holdfast

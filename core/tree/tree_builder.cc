@@ -18,7 +18,7 @@ absl::Status TreeBuilder::Add(const Components& directory, Entry entry) {
 
 absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   const std::string& key = keys_.Key(directory, entry.name);
-  if (entry_count_ > 0 && key <= last_key_) {
+  if (sums_.entries > 0 && key <= last_key_) {
     return absl::InvalidArgumentError("tree builder: entries out of order");
   }
   RETURN_IF_ERROR(CheckEntry(entry));
@@ -42,7 +42,8 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
   }
   leaf_.entries.push_back(std::move(entry));
   last_key_ = key;
-  ++entry_count_;
+  leaf_sums_.Add(leaf_.entries.back());
+  sums_.Add(leaf_.entries.back());
   const std::string& name = leaf_.entries.back().name;
   bool cut = leaf_.entries.size() >= kPageEntriesMax || leaf_weight_ > kPageWeightCut ||
              (NameCutHash(name_cut_key_, 1, last_parent_name_, name) & kLeafCutMask) == 0;
@@ -52,7 +53,7 @@ absl::Status TreeBuilder::AddImpl(const Components& directory, Entry entry) {
 absl::Status TreeBuilder::EmitLeaf() {
   IndexEntry entry;
   entry.start_key = std::move(leaf_start_key_);
-  entry.entry_count = leaf_.entries.size();
+  entry.below = std::exchange(leaf_sums_, TreeSums());
   const Components& last_directory = leaf_.directories.back();
   entry.last_parent_name = last_directory.empty() ? std::string() : last_directory.back();
   entry.last_name = leaf_.entries.empty() ? std::string() : leaf_.entries.back().name;
@@ -98,7 +99,7 @@ absl::Status TreeBuilder::EmitIndex(uint32_t level) {
   levels_[level].weight = 0;
   IndexEntry entry;
   entry.start_key = page.entries.front().start_key;
-  for (const IndexEntry& e : page.entries) entry.entry_count += e.entry_count;
+  for (const IndexEntry& e : page.entries) entry.below.Add(e.below);
   entry.last_parent_name = page.entries.back().last_parent_name;
   entry.last_name = page.entries.back().last_name;
   ASSIGN_OR_RETURN(entry.child, sink_.StorePage(EncodeIndex(page)));
@@ -108,14 +109,14 @@ absl::Status TreeBuilder::EmitIndex(uint32_t level) {
 absl::StatusOr<TreeRoot> TreeBuilder::Finish() {
   RETURN_IF_ERROR(status_);
   status_ = absl::FailedPreconditionError("tree builder: finished");
-  if (entry_count_ == 0) return absl::InvalidArgumentError("tree builder: a tree has at least its root entry");
+  if (sums_.entries == 0) return absl::InvalidArgumentError("tree builder: a tree has at least its root entry");
   if (!leaf_.entries.empty()) RETURN_IF_ERROR(EmitLeaf());
   uint32_t level = 0;
   while (!levels_[level].first) {
     ++level;
     if (!levels_[level].open.entries.empty()) RETURN_IF_ERROR(EmitIndex(level));
   }
-  return TreeRoot{levels_[level].first->child, level, entry_count_};
+  return TreeRoot{levels_[level].first->child, level, sums_};
 }
 
 absl::Status ContentBuilder::Add(ChunkPiece piece) {

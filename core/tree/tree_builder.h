@@ -25,7 +25,7 @@ class PageSink {
 struct TreeRoot {
   ChunkRef ref;
   uint32_t level = 0;  // 0: the root is a leaf
-  uint64_t entry_count = 0;
+  TreeSums sums;
 };
 
 // One thread. After an error every call returns it.
@@ -62,7 +62,7 @@ class TreeBuilder {
   std::string last_parent_name_;
   uint64_t leaf_weight_ = 0;
   uint32_t leaf_children_ = 0;
-  uint64_t entry_count_ = 0;
+  TreeSums leaf_sums_, sums_;
   std::vector<Level> levels_;
 };
 

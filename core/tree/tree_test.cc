@@ -183,7 +183,7 @@ void ExpectSameRoot(const TreeRoot& a, const TreeRoot& b) {
   EXPECT_EQ(HexEncode(a.ref.id.view()), HexEncode(b.ref.id.view()));
   EXPECT_TRUE(a.ref == b.ref);
   EXPECT_EQ(a.level, b.level);
-  EXPECT_EQ(a.entry_count, b.entry_count);
+  EXPECT_EQ(a.sums, b.sums);
 }
 
 // A page below (or at) the root as its index page describes it.
@@ -202,8 +202,8 @@ void CollectPages(MemoryChunks& chunks, const PageInfo& page, std::vector<PageIn
   ASSERT_OK(index);
   uint64_t sum = 0;
   for (const IndexEntry& e : index->entries) {
-    CollectPages(chunks, {e.child, page.level - 1, e.start_key, e.entry_count}, out);
-    sum += e.entry_count;
+    CollectPages(chunks, {e.child, page.level - 1, e.start_key, e.below.entries}, out);
+    sum += e.below.entries;
   }
   EXPECT_EQ(sum, page.entry_count);
 }
@@ -211,7 +211,7 @@ void CollectPages(MemoryChunks& chunks, const PageInfo& page, std::vector<PageIn
 // In key order, parents first.
 std::vector<PageInfo> Pages(MemoryChunks& chunks, const TreeRoot& root) {
   std::vector<PageInfo> out;
-  CollectPages(chunks, {root.ref, root.level, EntryKey({}, ""), root.entry_count}, &out);
+  CollectPages(chunks, {root.ref, root.level, EntryKey({}, ""), root.sums.entries}, &out);
   return out;
 }
 
@@ -236,7 +236,7 @@ TEST(Tree, GivesBackWhatWasAdded) {
     Model model = RandomModel(seed == 1 ? 1 : rng() % 6000, rng);
     MemoryChunks chunks;
     TreeRoot root = Build(model, chunks);
-    EXPECT_EQ(root.entry_count, model.size());
+    EXPECT_EQ(root.sums.entries, model.size());
     ExpectScan(*Reader(chunks, root).Scan(KeyRange::All()), model.begin(), model.end());
     // Nothing is stored that the root does not reach.
     EXPECT_EQ(PageIds(chunks, root, true).size() + PageIds(chunks, root, false).size(), chunks.chunks.size());
@@ -712,7 +712,7 @@ TEST(LargeTree, IsBuiltAndReadInLittleMemory) {
                     [&](const Components& directory, Entry e) { ASSERT_OK(builder.Add(directory, std::move(e))); });
   ASSERT_OK_AND_ASSIGN(TreeRoot built, builder.Finish());
   size_t grown = PeakBytes() - before;
-  std::printf("%zu entries in %zu pages of %zu bytes; the builder took %zu KiB\n", size_t{built.entry_count},
+  std::printf("%zu entries in %zu pages of %zu bytes; the builder took %zu KiB\n", size_t{built.sums.entries},
               null.pages, null.bytes, grown / 1024);
   if (kMemoryIsMeasurable) {
     EXPECT_LT(grown, 24u << 20);
@@ -730,7 +730,7 @@ TEST(LargeTree, IsBuiltAndReadInLittleMemory) {
   uint64_t count = 0;
   while (it->Next()) ++count;
   ASSERT_OK(it->status());
-  EXPECT_EQ(count, root.entry_count);
+  EXPECT_EQ(count, root.sums.entries);
   EXPECT_EQ(chunks.fetched, static_cast<int>(chunks.chunks.size())) << "each page once";
   grown = PeakBytes() - before;
   std::printf("the scan took %zu KiB\n", grown / 1024);
@@ -915,13 +915,23 @@ class HostileTree : public testing::Test {
       leaf.entries.push_back(MakeEntry(name, EntryType::kDirectory, rng));
       leaf.directory_index.push_back(0);
     }
-    return chunks_.StorePage(EncodeLeaf(leaf)).value();
+    const ChunkRef ref = chunks_.StorePage(EncodeLeaf(leaf)).value();
+    TreeSums below;
+    for (const Entry& entry : leaf.entries) below.Add(entry);
+    below_[ref.id] = below;
+    return ref;
   }
   ChunkRef Index(uint32_t level, const std::vector<std::pair<ChunkRef, std::string>>& children) {
     IndexPage index;
     index.level = level;
-    for (const auto& [ref, key] : children) index.entries.push_back({ref, key, 1, "", ""});
-    return chunks_.StorePage(EncodeIndex(index)).value();
+    TreeSums below;
+    for (const auto& [ref, key] : children) {
+      index.entries.push_back({ref, key, below_[ref.id], "", ""});
+      below.Add(below_[ref.id]);
+    }
+    const ChunkRef ref = chunks_.StorePage(EncodeIndex(index)).value();
+    below_[ref.id] = below;
+    return ref;
   }
   // The keys that a scan gives; expects `gaps` gaps, each DATA_LOSS.
   std::vector<std::string> Scan(const ChunkRef& root, uint32_t level, size_t gaps) {
@@ -934,7 +944,32 @@ class HostileTree : public testing::Test {
     return keys;
   }
   MemoryChunks chunks_;
+  std::map<ChunkId, TreeSums> below_;  // what is below each page
 };
+
+TEST_F(HostileTree, CannotCountWhatIsNotThere) {
+  const ChunkRef first = Leaf({}, {"", "a"}), second = Leaf({}, {"b"});
+  for (uint64_t TreeSums::*count : {&TreeSums::entries, &TreeSums::files, &TreeSums::directories, &TreeSums::bytes}) {
+    ++(below_[second.id].*count);
+    const ChunkRef root = Index(1, {{first, "\0\0"s}, {second, "\0\0b"s}});
+    EXPECT_THAT(Scan(root, 1, 1), testing::ElementsAre("\0\0"s, "\0\0a"s));
+    --(below_[second.id].*count);
+  }
+}
+
+TEST_F(HostileTree, CannotHaveOtherCountsThanTheSnapshotsCore) {
+  const ChunkRef root = Index(1, {{Leaf({}, {"", "a"}), "\0\0"s}, {Leaf({}, {"b"}), "\0\0b"s}});
+  TreeSums sums = below_[root.id];
+  const auto gaps = [&] {
+    auto it = SnapshotReader(chunks_, root, 1, sums).Scan(KeyRange::All());
+    while (it->Next()) {
+    }
+    return it->gaps().size();
+  };
+  EXPECT_EQ(gaps(), 0u);
+  sums.bytes = 1;
+  EXPECT_EQ(gaps(), 1u);
+}
 
 TEST_F(HostileTree, IsReadWhenItIsNot) {
   ChunkRef root = Index(1, {{Leaf({}, {"", "a"}), "\0\0"s}, {Leaf({}, {"b"}), "\0\0b"s}});
@@ -990,6 +1025,7 @@ std::vector<ChunkPiece> RandomPieces(size_t n, std::mt19937_64& rng) {
   for (ChunkPiece& p : pieces) {
     for (uint8_t& b : p.ref.id.bytes) b = static_cast<uint8_t>(rng());
     p.ref.key.MutableBytes()[0] = static_cast<uint8_t>(rng());
+    p.ref.digest.bytes[0] = static_cast<uint8_t>(rng());
     p.length = 1 + rng() % (4u << 20);
   }
   return pieces;

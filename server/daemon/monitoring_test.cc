@@ -219,7 +219,7 @@ void BackUpAndRead(Repository& engine, int pages) {
   ManifestKeys keys;
   keys.repository = engine.id();
   keys.agent = 1;
-  auto manifest = SealManifest(core, pb::ManifestSealed(), Key256(), keys, PosixIo().random);
+  auto manifest = SealManifest(core, pb::ManifestSealed(), ChunkRef(), keys, PosixIo().random);
   ASSERT_OK(manifest);
   std::vector<ChunkId> missing;
   ASSERT_OK(engine.Commit(who, session->id, *manifest, &missing));

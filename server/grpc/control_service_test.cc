@@ -74,7 +74,7 @@ class ControlServiceTest : public testing::Test {
     ManifestKeys keys;
     keys.repository = *RepositoryId::FromBytes(core.repository_id());
     keys.agent = 1;
-    auto bytes = SealManifest(core, pb::ManifestSealed(), Key256(), keys, PosixIo().random);
+    auto bytes = SealManifest(core, pb::ManifestSealed(), ChunkRef(), keys, PosixIo().random);
     EXPECT_OK(bytes);
     return bytes.value_or("");
   }

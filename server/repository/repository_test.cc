@@ -282,7 +282,7 @@ class Client {
     ManifestKeys keys;
     keys.repository = repository_.id();
     keys.agent = agent_;
-    auto bytes = SealManifest(core, pb::ManifestSealed(), Key256(), keys, PosixIo().random);
+    auto bytes = SealManifest(core, pb::ManifestSealed(), ChunkRef(), keys, PosixIo().random);
     EXPECT_OK(bytes);
     return *bytes;
   }

@@ -174,7 +174,7 @@ struct TestEngine {
     ManifestKeys keys;
     keys.repository = *RepositoryId::FromBytes(core.repository_id());
     keys.agent = core.agent();
-    auto bytes = SealManifest(core, pb::ManifestSealed(), Key256(), keys, io().random);
+    auto bytes = SealManifest(core, pb::ManifestSealed(), ChunkRef(), keys, io().random);
     EXPECT_OK(bytes);
     return *bytes;
   }

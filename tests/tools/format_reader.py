@@ -278,7 +278,6 @@ class Repository:
             self.keys["nonce-key"] = hkdf(secret, self.id, b"holdfast/1/nonce" + number)
             self.keys["cut-key"] = hkdf(secret, self.id, b"holdfast/1/cut", 16)
             self.keys["name-cut-key"] = hkdf(secret, self.id, b"holdfast/1/name-cut")
-            self.keys["file-digest-key"] = hkdf(secret, self.id, b"holdfast/1/file-digest")
             self.keys["chunk-key-data"] = hkdf(secret, self.id, b"holdfast/1/chunk" + number + b"\1" + bytes(4))
         self.owner_reader_key = self.keys["owner-reader-key"] = first(ring, 5)
         for data in ring.get(6, []):
@@ -333,7 +332,7 @@ class Repository:
 
     # --- Records (section 5) ---
 
-    def record(self, record_id, content_key):
+    def record(self, record_id, content_key, digest):
         """(plaintext, child ids)."""
         if record_id not in self.records:
             raise Damaged("record %s is nowhere" % record_id.hex())
@@ -349,14 +348,16 @@ class Repository:
         if len(plain) != size:
             raise Damaged("plaintext length")
         children = [header[i:i + 32] for i in range(52, len(header), 32)]
+        # BLAKE3 is slow here.
+        if len(plain) < 200_000 and blake3(header[1:2] + header[16:20] + b"".join(children) + plain) != digest:
+            raise Damaged("content digest of record %s" % record_id.hex())
         return plain, children
 
-    def check_id(self, record_id, content_key, plain, children, agent):
-        """Recomputes id and content key; slow, so for tree records only."""
+    def check_id(self, record_id, content_key, digest, agent):
+        """Recomputes id and content key, which no reader needs."""
         _, _, header = self.records[record_id]
         epoch, kind = struct.unpack("<I", header[4:8])[0], header[1]
-        key = self.chunk_key(epoch, kind, agent)
-        if blake3(struct.pack("<I", len(children)) + b"".join(children) + plain, key, 64) != record_id + content_key:
+        if blake3(digest, self.chunk_key(epoch, kind, agent), 64) != record_id + content_key:
             raise Damaged("id of record %s" % record_id.hex())
 
     # --- Manifests (section 8) ---
@@ -382,36 +383,55 @@ class Repository:
             stanza = protobuf(data)
             number = struct.pack("<I", first(stanza, 2, 0))
             key = hkdf(self.keys["reader-key-%d" % first(stanza, 2, 0)], first(stanza, 3), b"holdfast/1/stanza" + number)
-            root_key = aead_open(self.aead, key, bytes(12), first(stanza, 4), blake3(core_bytes))
-        return first(core, 6), root_key, agent
+            reference = aead_open(self.aead, key, bytes(12), first(stanza, 4), blake3(core_bytes))
+        sums = [first(core, n, 0) for n in (12, 13, 14, 15)]
+        return (first(core, 6), reference[:32], reference[32:]), agent, (sum(sums[:3]), sums[0], sums[1], sums[3])
 
     # --- Trees (section 7) ---
 
-    def page(self, record_id, content_key, agent):
-        plain, children = self.record(record_id, content_key)
-        if len(plain) < 200_000:
-            self.check_id(record_id, content_key, plain, children, agent)
+    def page(self, reference, agent):
+        plain, children = self.record(*reference)
+        self.check_id(*reference, agent)
         reader = Reader(plain)
         if reader.u8() != 1:
             raise Damaged("page version")
         kind, count = reader.u8(), reader.varint()
         if count != len(children):
-            raise Damaged("keys and children differ in number")
-        return kind, reader, [(c, reader.take(32)) for c in children]
+            raise Damaged("references and children differ in number")
+        references = [(c, reader.take(32), reader.take(32)) for c in children]
+        extensions, last = Reader(reader.bytes()), 0
+        while extensions.more():
+            tag = extensions.varint()
+            extensions.bytes()
+            if tag % 2 or tag <= last:
+                raise Damaged("extension field %d" % tag)
+            last = tag
+        return kind, reader, references
 
-    def entries(self, record_id, content_key, agent, start=b""):
-        kind, reader, children = self.page(record_id, content_key, agent)
+    def entries(self, reference, agent, below, start=b""):
+        """`below`: entries, files, directories and bytes that there must be."""
+        kind, reader, children = self.page(reference, agent)
+        found = [0, 0, 0, 0]
         if kind == 2:
             reader.varint()
             key = b""
             for _ in range(reader.varint()):
                 child = children[reader.varint()]
                 key = key[:reader.varint()] + reader.bytes()
-                reader.varint()
+                sums = tuple(reader.varint() for _ in range(4))
+                found = [a + b for a, b in zip(found, sums)]
                 reader.bytes()
                 reader.bytes()
-                yield from self.entries(*child, agent, key)
-            return
+                yield from self.entries(child, agent, sums, key)
+        else:
+            for entry in self.leaf(kind, reader, children, agent, start):
+                is_file, is_directory = entry["type"] == 1, entry["type"] == 2
+                found = [a + b for a, b in zip(found, (1, is_file, is_directory, entry["size"] if is_file else 0))]
+                yield entry
+        if tuple(found) != tuple(below):
+            raise Damaged("counts of a page: %s, not %s" % (found, below))
+
+    def leaf(self, kind, reader, children, agent, start):
         if kind != 1:
             raise Damaged("page kind %d" % kind)
         strings = [reader.bytes() for _ in range(reader.varint())]
@@ -469,16 +489,16 @@ class Repository:
             raise Damaged("xattrs are not sorted")
         return out
 
-    def pieces(self, record_id, content_key, levels, agent):
-        """(id, key, length) of the chunks below a content list."""
-        _, reader, children = self.page(record_id, content_key, agent)
+    def pieces(self, reference, levels, agent):
+        """(reference, length) of the chunks below a content list."""
+        _, reader, children = self.page(reference, agent)
         reader.varint()
         for _ in range(reader.varint()):
             child, length = children[reader.varint()], reader.varint()
             if levels > 1:
-                yield from self.pieces(*child, levels - 1, agent)
+                yield from self.pieces(child, levels - 1, agent)
             else:
-                yield (*child, length)
+                yield child, length
 
     def content(self, entry):
         """Blocks of a file's content, large holes as (None, length)."""
@@ -493,19 +513,19 @@ class Repository:
             if 5 in fields:
                 reader, pieces = Reader(fields[5]), []
                 while reader.more():
-                    pieces.append((*children[reader.varint()], reader.varint()))
+                    pieces.append((children[reader.varint()], reader.varint()))
             elif 7 in fields:
                 reader = Reader(fields[7])
                 child = children[reader.varint()]
-                pieces = self.pieces(*child, reader.varint(), entry["agent"])
+                pieces = self.pieces(child, reader.varint(), entry["agent"])
             else:
                 pieces = []
             at, holes = 0, [h for h in self.holes(entry) if h[1] - h[0] >= 1 << 20]
-            for record_id, key, length in pieces:
+            for reference, length in pieces:
                 while holes and holes[0][0] == at:
                     yield None, holes[0][1] - at
                     at = holes.pop(0)[1]
-                plain = self.record(record_id, key)[0]
+                plain = self.record(*reference)[0]
                 if len(plain) != length:
                     raise Damaged("chunk of %d bytes, not %d" % (len(plain), length))
                 yield plain, length
@@ -524,8 +544,7 @@ def print_keys(repository, content_keys):
     for label, key in repository.keys.items():
         print(label, key.hex())
     for name in repository.snapshots():
-        root, key, agent = repository.manifest(name)
-        for entry in repository.entries(root, key, agent):
+        for entry in repository.entries(*repository.manifest(name)):
             for _ in repository.content(entry) if entry["type"] == 1 and len(repository.content_keys) < 4 * content_keys else []:
                 pass
     # Evenly from all of them.

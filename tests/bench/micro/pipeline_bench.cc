@@ -76,7 +76,7 @@ void BM_OpenRecord(benchmark::State& state) {
   const std::string data = TextLike(1536 << 10);
   SealingKeys keys;
   RecordSealer sealer(keys);
-  RecordOpener opener(keys);
+  RecordOpener opener(keys.repository);
   std::string out(RecordBytesMax(data.size(), 0), '\0');
   const ChunkRef ref = ComputeChunkRef(keys, ChunkType::kData, {}, data);
   out.resize(sealer.Seal(ChunkType::kData, ref, {}, data, 2, /*headroom=*/false, out.data()));
