@@ -97,7 +97,7 @@ class BackupTest : public testing::Test {
     if (!manifest.ok()) return out;
     out.sealed = manifest->sealed;
     RemoteChunkSource source(server_.client(), TestServer::kRepository, keys.sealing.repository);
-    SnapshotReader reader(source, manifest->root, manifest->core.root_level());
+    SnapshotReader reader(source, manifest->root, manifest->core.root_level(), SumsOf(manifest->core));
     auto entries = reader.Scan(KeyRange::All());
     while (entries->Next()) {
       std::string path;

@@ -28,17 +28,6 @@ void ManifestDraft::AddFailure(const SourceError& error) {
 }
 
 void ManifestDraft::AddEntry(const Entry& e) {
-  switch (e.type) {
-    case EntryType::kFile:
-      core_.set_files(core_.files() + 1);
-      core_.set_bytes(core_.bytes() + e.size);
-      break;
-    case EntryType::kDirectory:
-      core_.set_directories(core_.directories() + 1);
-      break;
-    default:
-      core_.set_others(core_.others() + 1);
-  }
   if (e.content.kind == Content::Kind::kSlice) {
     BundleUse& use = bundles_[e.content.ref.id];
     use.live += e.content.length;
@@ -61,6 +50,11 @@ absl::StatusOr<std::string> ManifestDraft::Seal(const Facts& facts, const Manife
   core_.set_previous_manifest(facts.previous_manifest);
   core_.set_root_id(std::string(facts.root.ref.id.view()));
   core_.set_root_level(facts.root.level);
+  const TreeSums& sums = facts.root.sums;
+  core_.set_files(sums.files);
+  core_.set_directories(sums.directories);
+  core_.set_others(sums.entries - sums.files - sums.directories);
+  core_.set_bytes(sums.bytes);
   core_.set_key_epoch(facts.key_epoch);
   core_.set_started_unix_ns(absl::ToUnixNanos(facts.started));
   core_.set_finished_unix_ns(absl::ToUnixNanos(facts.finished));

@@ -1,4 +1,5 @@
-// What a manifest will say, collected while the backup runs: counts, failures, bundles that are mostly dead.
+// What a manifest will say, collected while the backup runs: failures, bundles that are mostly dead. What it counts
+// comes from the tree: readers compare the two.
 #ifndef HOLDFAST_CLIENT_BACKUP_MANIFEST_DRAFT_H_
 #define HOLDFAST_CLIENT_BACKUP_MANIFEST_DRAFT_H_
 
@@ -29,7 +30,7 @@ class ManifestDraft {
   static constexpr size_t kSparseBundlesMax = 4096;
 
   void AddFailure(const SourceError& error);
-  // As it goes into the tree.
+  // As it goes into the tree: how much of its bundle is in use.
   void AddEntry(const Entry& entry);
   pb::BackupStatistics& statistics() { return *sealed_.mutable_statistics(); }
 

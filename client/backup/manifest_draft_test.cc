@@ -4,6 +4,7 @@
 
 #include "core/base/status_testing.h"
 #include "core/io/posix.h"
+#include "core/tree/snapshot_reader.h"
 
 namespace holdfast {
 namespace {
@@ -75,25 +76,15 @@ TEST_F(ManifestDraftTest, SaysWhatItWasTold) {
   EXPECT_EQ(m->sealed.statistics().duration_ns(), 10'000'000'000);
 }
 
-TEST_F(ManifestDraftTest, CountsEntriesByKind) {
-  Entry file;
-  file.size = 100;
-  draft_.AddEntry(file);
-  draft_.AddEntry(file);
-  Entry directory;
-  directory.type = EntryType::kDirectory;
-  draft_.AddEntry(directory);
-  for (EntryType type : {EntryType::kSymlink, EntryType::kFifo, EntryType::kBlockDevice}) {
-    Entry other;
-    other.type = type;
-    draft_.AddEntry(other);
-  }
+TEST_F(ManifestDraftTest, CountsAreThoseOfTheTree) {
+  facts_.root.sums = {.entries = 6, .files = 2, .directories = 1, .bytes = 200};
   auto m = Seal();
   ASSERT_OK(m);
   EXPECT_EQ(m->core.files(), 2u);
   EXPECT_EQ(m->core.bytes(), 200u);
   EXPECT_EQ(m->core.directories(), 1u);
   EXPECT_EQ(m->core.others(), 3u);
+  EXPECT_EQ(SumsOf(m->core), facts_.root.sums);
 }
 
 TEST_F(ManifestDraftTest, AFailureMakesItIncompleteAndIsNamed) {
