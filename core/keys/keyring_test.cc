@@ -173,6 +173,18 @@ TEST_F(SettingsTest, ChangedOnesAskForUnlockingAgain) {
               StatusIs(StatusCode::kFailedPrecondition, "unlock"));
 }
 
+TEST_F(SettingsTest, ARepositoryOfAnotherFormatIsRefusedWithWhatToDo) {
+  constexpr size_t kVersionAt = 8 + 4 + 2 + 16 + 1;  // magic, length, repository id with tag and length, tag
+  ASSERT_EQ(blob_[kVersionAt], static_cast<char>(kFormatVersion));
+  std::string other = blob_;
+  other[kVersionAt] = kFormatVersion - 1;
+  EXPECT_THAT(DecodeSettings(WithFreshChecksum(other)),
+              StatusIs(StatusCode::kFailedPrecondition, "Back up into a new repository"));
+  other[kVersionAt] = kFormatVersion + 1;
+  EXPECT_THAT(DecodeSettings(WithFreshChecksum(other)),
+              StatusIs(StatusCode::kFailedPrecondition, "this program knows"));
+}
+
 TEST_F(SettingsTest, OutOfRangeValuesAreRefused) {
   for (ChunkerSettings chunker :
        {ChunkerSettings{63, 1000, 7}, ChunkerSettings{2000, 1000, 7}, ChunkerSettings{100, (8u << 20) + 1, 7},
